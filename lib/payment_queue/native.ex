@@ -1,0 +1,187 @@
+defmodule PaymentQueue.Native do
+  @moduledoc false
+  # The frozen boundary to the NIF: one stub per native function, nothing else. A NIF module cannot be upgraded in
+  # place, so what may change lives above it (PaymentQueue and friends) or below it (the Rust crates).
+  #
+  # Times are whole milliseconds. A payload crosses as a term; a `bytes` argument or result is external term format.
+  # `:large` answers mean "not on this scheduler": the caller repeats the work with the function that the answer names.
+
+  @compile {:autoload, false}
+  @on_load :load
+
+  @typedoc "Address of one delivery: `{queue and consumer, slot and attempt, generation}`. Opaque to callers."
+  @type lease :: {non_neg_integer(), non_neg_integer(), pos_integer()}
+
+  @typedoc "`{capacity, max_bytes, max_payload_bytes, max_attempts, max_dead}`"
+  @type settings ::
+          {pos_integer(), pos_integer(), pos_integer(), pos_integer(), non_neg_integer()}
+
+  @type format :: :binary | :term
+  @type unavailable :: {:error, :queue_unavailable}
+  @type refusal ::
+          {:error, :queue_full | :queue_closed | :queue_unavailable | :payload_too_large}
+  @type settled :: :ok | {:error, :stale_lease}
+  @type taken :: {:ok, term(), lease()} | {:large, lease()} | :empty | unavailable()
+
+  @doc false
+  def load do
+    path = :filename.join(:code.priv_dir(:payment_queue), ~c"payment_queue_nif")
+    :erlang.load_nif(path, 0)
+  end
+
+  # --- a queue's life -------------------------------------------------------------------------------------------
+
+  @doc "Creates the queue, or finds it again, applies the settings and opens it for `enqueue`."
+  @spec open(atom(), settings()) :: :created | :found | {:error, :too_many_queues}
+  def open(_queue, _settings), do: err()
+
+  @spec configure(atom(), settings()) :: :ok | unavailable()
+  def configure(_queue, _settings), do: err()
+
+  @spec settings(atom()) :: settings() | unavailable()
+  def settings(_queue), do: err()
+
+  @spec queues() :: [atom()]
+  def queues, do: err()
+
+  # --- in -------------------------------------------------------------------------------------------------------
+
+  @doc "`:large`: encode outside the NIF and call `enqueue_large/4`."
+  @spec enqueue(atom(), term()) :: :ok | refusal() | :large
+  def enqueue(_queue, _payload), do: err()
+
+  @spec enqueue_after(atom(), term(), non_neg_integer()) :: :ok | refusal() | :large
+  def enqueue_after(_queue, _payload, _delay_ms), do: err()
+
+  @doc "On a dirty scheduler. `bytes` is the payload itself (`:binary`) or its external term format (`:term`)."
+  @spec enqueue_large(atom(), binary(), format(), non_neg_integer()) :: :ok | refusal()
+  def enqueue_large(_queue, _bytes, _format, _delay_ms), do: err()
+
+  @doc """
+  Takes a prefix of the list, one slice a call. `{:more, n, rest}`: call again with `rest`; `{:large, n, rest}`: the head
+  of `rest` wants `enqueue_large/4`.
+  """
+  @spec enqueue_many(atom(), [term()]) ::
+          {:ok, non_neg_integer()}
+          | {:more | :large, non_neg_integer(), [term()]}
+          | {:error, atom(), non_neg_integer()}
+  def enqueue_many(_queue, _payloads), do: err()
+
+  # --- out ------------------------------------------------------------------------------------------------------
+
+  @doc "`{:large, lease}`: the payload waits for `fetch_large/1`."
+  @spec take(atom()) :: taken()
+  def take(_queue), do: err()
+
+  @doc "Settles `lease`, then takes: one crossing for the loop of a worker. A stale lease takes nothing."
+  @spec settle_take(atom(), lease()) :: taken() | {:error, :stale_lease}
+  def settle_take(_queue, _lease), do: err()
+
+  @doc "At most `n` and at most one slice; elements as in `take/1`."
+  @spec take_many(atom(), pos_integer()) ::
+          [{term(), lease()} | {:large, lease()}] | unavailable()
+  def take_many(_queue, _n), do: err()
+
+  @doc """
+  Takes, or parks the caller: then the message `{:payment_queue, :delivered, token, lease}` hands over the next item, which
+  is the caller's from that moment; `fetch/1` reads its payload.
+  """
+  @spec park(atom()) :: taken() | {:parked, pos_integer()}
+  def park(_queue), do: err()
+
+  @doc "`:delivered`: too late, the message is in the mailbox or on its way."
+  @spec unpark(atom(), pos_integer()) :: :ok | :delivered
+  def unpark(_queue, _token), do: err()
+
+  @spec fetch(lease()) :: {:ok, term()} | :large | {:error, :stale_lease}
+  def fetch(_lease), do: err()
+
+  @doc "On a dirty scheduler."
+  @spec fetch_large(lease()) :: {format(), binary()} | {:error, :stale_lease}
+  def fetch_large(_lease), do: err()
+
+  @doc "Take and settle in one: no lease is kept. `{:large, lease, wait}` is still leased: fetch it, then ack."
+  @spec dequeue(atom()) ::
+          {:ok, term(), non_neg_integer()}
+          | {:large, lease(), non_neg_integer()}
+          | :empty
+          | unavailable()
+  def dequeue(_queue), do: err()
+
+  # --- the end of a lease ---------------------------------------------------------------------------------------
+
+  @spec ack(lease()) :: settled()
+  def ack(_lease), do: err()
+
+  @doc "Back to the head (0) or after a delay; the attempt is used up."
+  @spec nack(lease(), non_neg_integer()) :: settled()
+  def nack(_lease, _delay_ms), do: err()
+
+  @doc "As `nack/2`, but the attempt does not count."
+  @spec release(lease(), non_neg_integer()) :: settled()
+  def release(_lease, _delay_ms), do: err()
+
+  @doc "As `nack/2`, with the reason (bytes) that the dead letter will carry if this was the last attempt."
+  @spec retry(lease(), non_neg_integer(), binary()) :: :ok | :dead | {:error, :stale_lease}
+  def retry(_lease, _delay_ms, _reason), do: err()
+
+  @spec reject(lease(), binary()) :: settled()
+  def reject(_lease, _reason), do: err()
+
+  @doc """
+  The lease's last will: it is stale from now on, and when its holder dies the item is retried with this delay and reason
+  rather than at once. For a watchdog that is about to kill the holder.
+  """
+  @spec expire(lease(), non_neg_integer(), binary()) :: settled()
+  def expire(_lease, _delay_ms, _reason), do: err()
+
+  # --- looking and operating ------------------------------------------------------------------------------------
+
+  @spec stats(atom()) ::
+          %{queue_size: non_neg_integer(), in_flight: non_neg_integer()} | unavailable()
+  def stats(_queue), do: err()
+
+  @spec info(atom()) :: map() | unavailable()
+  def info(_queue), do: err()
+
+  @doc "On a dirty scheduler. Oldest first."
+  @spec peek(atom(), non_neg_integer()) :: [{format(), binary()}] | unavailable()
+  def peek(_queue, _n), do: err()
+
+  @spec pause(atom()) :: :ok | unavailable()
+  def pause(_queue), do: err()
+
+  @spec resume(atom()) :: :ok | unavailable()
+  def resume(_queue), do: err()
+
+  @doc "Refuses `enqueue` with `:queue_closed` until `open/2` or `reopen/1`."
+  @spec close(atom()) :: :ok | unavailable()
+  def close(_queue), do: err()
+
+  @spec reopen(atom()) :: :ok | unavailable()
+  def reopen(_queue), do: err()
+
+  @doc """
+  `:idle` when nothing is queued, in flight or scheduled; else the message `{:payment_queue, :idle, token}` will say so.
+  """
+  @spec await_idle(atom()) :: :idle | {:waiting, pos_integer()} | unavailable()
+  def await_idle(_queue), do: err()
+
+  @spec cancel_await(atom(), pos_integer()) :: :ok
+  def cancel_await(_queue, _token), do: err()
+
+  @doc "Removes at most `max` waiting or scheduled items, at most one slice; 0 when none is left."
+  @spec purge(atom(), pos_integer()) :: non_neg_integer() | unavailable()
+  def purge(_queue, _max), do: err()
+
+  @doc "On a dirty scheduler. Oldest first: `{format, bytes, reason bytes, attempts, died at, unix ms}`."
+  @spec dead_letters(atom(), non_neg_integer()) ::
+          [{format(), binary(), binary(), pos_integer(), integer()}] | unavailable()
+  def dead_letters(_queue, _n), do: err()
+
+  @doc "Moves at most `max` dead letters, oldest first and at most one slice, to the tail, with attempts reset."
+  @spec requeue_dead(atom(), pos_integer()) :: non_neg_integer() | unavailable()
+  def requeue_dead(_queue, _max), do: err()
+
+  defp err, do: :erlang.nif_error(:nif_not_loaded)
+end

@@ -1,0 +1,74 @@
+//! Dead letters: the items that will not be delivered again unless somebody asks. Bounded; the oldest goes first, counted.
+
+use crate::item::Item;
+use crate::sync::Mutex;
+use std::collections::VecDeque;
+use std::time::SystemTime;
+
+pub(crate) struct DeadItem {
+    pub(crate) item: Item,
+    pub(crate) reason: Vec<u8>,
+    pub(crate) died_at: SystemTime,
+}
+
+#[derive(Default)]
+struct Letters {
+    oldest_first: VecDeque<DeadItem>,
+    bytes: u64,
+    dropped: u64,
+}
+
+pub(crate) struct DeadLetters {
+    letters: Mutex<Letters>,
+}
+
+impl DeadLetters {
+    pub(crate) fn new() -> Self {
+        Self { letters: Mutex::new(Letters::default()) }
+    }
+
+    /// Keeps the letter, and drops the oldest past `max`. Returns the bytes of large payloads that went.
+    pub(crate) fn push(&self, item: Item, reason: Vec<u8>, max: u64) -> u64 {
+        let mut large = 0;
+        let mut letters = self.letters.lock();
+        letters.bytes += item.payload.len() + reason.len() as u64;
+        letters.oldest_first.push_back(DeadItem { item, reason, died_at: SystemTime::now() });
+        // Two at the most: a lowered `max` takes effect over the next letters, never in one long call.
+        for _ in 0..2 {
+            if letters.oldest_first.len() as u64 > max
+                && let Some(oldest) = letters.take_oldest()
+            {
+                letters.dropped += 1;
+                large += oldest.item.payload.large_len().unwrap_or(0);
+            }
+        }
+        large
+    }
+
+    pub(crate) fn pop(&self) -> Option<Item> {
+        self.letters.lock().take_oldest().map(|dead| dead.item)
+    }
+
+    pub(crate) fn peek(&self, n: usize, see: impl FnMut(&DeadItem)) {
+        self.letters.lock().oldest_first.iter().take(n).for_each(see);
+    }
+
+    /// `(kept, dropped)`
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let letters = self.letters.lock();
+        (letters.oldest_first.len() as u64, letters.dropped)
+    }
+
+    pub(crate) fn memory(&self) -> u64 {
+        let letters = self.letters.lock();
+        letters.oldest_first.len() as u64 * std::mem::size_of::<DeadItem>() as u64 + letters.bytes
+    }
+}
+
+impl Letters {
+    fn take_oldest(&mut self) -> Option<DeadItem> {
+        let dead = self.oldest_first.pop_front()?;
+        self.bytes -= dead.item.payload.len() + dead.reason.len() as u64;
+        Some(dead)
+    }
+}

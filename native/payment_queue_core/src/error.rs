@@ -1,0 +1,50 @@
+//! What can be refused, as values with names of the field.
+
+use std::fmt;
+
+/// Why a queue did not accept an item. The item is untouched and still the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// Accepting it would pass the bound on items or bytes.
+    Full,
+    /// The queue is closed (draining).
+    Closed,
+    /// The payload alone is larger than the queue allows for one.
+    TooLarge,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the queue is full",
+            Self::Closed => "the queue is closed",
+            Self::TooLarge => "the payload is larger than max_payload_bytes",
+        })
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// The lease was settled, returned, or its item redelivered to somebody else: it grants nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StaleLease;
+
+impl fmt::Display for StaleLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the lease is stale")
+    }
+}
+
+impl std::error::Error for StaleLease {}
+
+/// The registry holds as many queues as it can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TooManyQueues;
+
+impl fmt::Display for TooManyQueues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there are {} queues already", crate::registry::MAX_QUEUES)
+    }
+}
+
+impl std::error::Error for TooManyQueues {}

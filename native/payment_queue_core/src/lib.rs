@@ -1,0 +1,34 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod agenda;
+mod clock;
+mod consumer;
+mod counters;
+mod dead;
+mod error;
+mod front;
+mod histogram;
+mod item;
+mod lane;
+mod queue;
+mod registry;
+mod room;
+mod schedule;
+mod sync;
+mod waiters;
+
+pub use consumer::Lease;
+pub use error::{Refusal, StaleLease, TooManyQueues};
+pub use histogram::Percentiles;
+pub use queue::{
+    Batch, DeadLetter, Delivery, Event, Info, Outcome, Park, Peeked, Queue, Refused, Settings, State, Stats, Take,
+    Wakes,
+};
+pub use registry::{MAX_QUEUES, Registry};
+pub use room::{MAX_BYTES, MAX_CAPACITY};
+
+/// Models of the hand-written protocols, checked by loom. Built with `--cfg loom` only.
+#[cfg(all(test, loom))]
+mod loom_models;

@@ -1,0 +1,237 @@
+//! One queue: its parts, and the order in which an item passes through them.
+//!
+//! ```text
+//! enqueue ─▶ room (bound) ─▶ fresh lane ─┐                    ┌─▶ settled
+//!                │                       ├─▶ consumer (lease) ┼─▶ front lane (redelivery)
+//!                └─▶ schedule (delay) ───┘      ▲             ├─▶ schedule (backoff)
+//!                                   waiters ────┘             └─▶ dead letters
+//! ```
+//!
+//! Lock order: waiters → consumer → {front, schedule, dead letters, agenda}; the last four are leaves. No callback runs under a lock.
+
+mod enqueue;
+mod inspect;
+mod operate;
+mod settle;
+mod take;
+
+pub use enqueue::Refused;
+pub use inspect::{DeadLetter, Info, Peeked, Stats};
+pub use settle::Outcome;
+pub use take::{Batch, Delivery, Park, Take};
+
+use crate::agenda::Agenda;
+use crate::consumer::{Consumers, Lease};
+use crate::counters::Counters;
+use crate::dead::DeadLetters;
+use crate::front::Front;
+use crate::lane::Lane;
+use crate::room::Room;
+use crate::schedule::Schedule;
+use crate::sync::{Arc, AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::waiters::Waiters;
+
+/// Bounds of a queue. All can change while it runs.
+///
+/// ```
+/// use payment_queue_core::Settings;
+///
+/// let settings = Settings { capacity: 100, ..Settings::default() };
+/// assert_eq!(settings.max_attempts, 20);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Items that may wait, ready and scheduled. At most [`MAX_CAPACITY`](crate::MAX_CAPACITY).
+    pub capacity: u64,
+    /// Bytes of payload that may wait. At most [`MAX_BYTES`](crate::MAX_BYTES).
+    pub max_bytes: u64,
+    /// Bytes of one payload.
+    pub max_payload_bytes: u64,
+    /// Deliveries of one item before it is a dead letter.
+    pub max_attempts: u16,
+    /// Dead letters kept.
+    pub max_dead: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { capacity: 10_000, max_bytes: 256 << 20, max_payload_bytes: 1 << 20, max_attempts: 20, max_dead: 1_000 }
+    }
+}
+
+/// Read on each call, written when somebody changes a setting.
+struct Limits {
+    capacity: AtomicU64,
+    max_bytes: AtomicU64,
+    max_payload_bytes: AtomicU64,
+    max_attempts: AtomicU64,
+    max_dead: AtomicU64,
+    paused: AtomicU8,
+}
+
+/// Whether items come in and go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Both.
+    Running,
+    /// None are handed out. They are still accepted.
+    Paused,
+    /// None are accepted. They are still handed out, unless it was paused as well.
+    Closed,
+}
+
+/// Something that an owner should be told. The queue has finished its part before it says so: the telling may take as
+/// long as it likes, and must happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The item that this parked owner waited for is leased to it.
+    Delivered {
+        /// The token of its [`Park::Parked`].
+        token: u64,
+        /// The lease; [`Queue::fetch`] reads the payload.
+        lease: Lease,
+        /// Deliveries so far, this one included.
+        attempts: u16,
+    },
+    /// Nothing is queued, scheduled or in flight, as asked for with [`Queue::await_idle`].
+    Idle {
+        /// The token of that call.
+        token: u64,
+    },
+}
+
+/// Whom to tell what. Mostly empty, which costs no allocation.
+pub type Wakes<T> = Vec<(T, Event)>;
+
+/// A bounded queue of byte payloads with leases. `T` names the owners of leases (a process, say); the queue hands it back
+/// where somebody must be told something.
+///
+/// ```
+/// use payment_queue_core::{Registry, Settings, Take};
+///
+/// let registry = Registry::new(|_queue, _owner: &str, _event| {});
+/// let queue = registry.open("payments", Settings::default()).unwrap();
+/// let worker = queue.register("worker 1");
+///
+/// queue.enqueue(b"pay 10", 0).unwrap();
+/// let mut payload = Vec::new();
+/// let Take::Delivery(delivery) = queue.take(worker, &"worker 1", &mut payload) else { panic!() };
+/// assert_eq!(payload, b"pay 10");
+/// assert_eq!(queue.stats().in_flight, 1);
+///
+/// queue.ack(delivery.lease).unwrap();
+/// assert_eq!(queue.info().settled, 1);
+/// ```
+pub struct Queue<T> {
+    index: u32,
+    limits: Limits,
+    room: Room,
+    fresh: Lane,
+    front: Front,
+    schedule: Schedule,
+    consumers: Consumers<T>,
+    waiters: Waiters,
+    dead: DeadLetters,
+    counters: Counters,
+    rare: RareCounts,
+    idle_watchers: IdleWatchers<T>,
+    agenda: Arc<Agenda>,
+}
+
+/// Counts of what happens seldom.
+#[derive(Default)]
+struct RareCounts {
+    redelivered: AtomicU64,
+    purged: AtomicU64,
+    /// Bytes of payloads that live outside the lane's segments.
+    large_bytes: AtomicU64,
+}
+
+struct IdleWatchers<T> {
+    list: Mutex<IdleList<T>>,
+    /// Length of the list, for the settling thread's look without the lock.
+    count: AtomicUsize,
+}
+
+struct IdleList<T> {
+    by_token: Vec<(u64, T)>,
+    last_token: u64,
+}
+
+impl<T: Clone + PartialEq> Queue<T> {
+    pub(crate) fn new(index: u32, settings: Settings, agenda: Arc<Agenda>, threads: usize) -> Self {
+        let queue = Self {
+            index,
+            limits: Limits {
+                capacity: AtomicU64::new(0),
+                max_bytes: AtomicU64::new(0),
+                max_payload_bytes: AtomicU64::new(0),
+                max_attempts: AtomicU64::new(0),
+                max_dead: AtomicU64::new(0),
+                paused: AtomicU8::new(0),
+            },
+            room: Room::new(),
+            fresh: Lane::new(),
+            front: Front::new(),
+            schedule: Schedule::new(),
+            consumers: Consumers::new(),
+            waiters: Waiters::new(),
+            dead: DeadLetters::new(),
+            counters: Counters::new(threads),
+            rare: RareCounts::default(),
+            idle_watchers: IdleWatchers {
+                list: Mutex::new(IdleList { by_token: Vec::new(), last_token: 0 }),
+                count: AtomicUsize::new(0),
+            },
+            agenda,
+        };
+        queue.configure(settings);
+        queue
+    }
+
+    /// Place of this queue in its registry.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Changes the bounds. A lowered bound removes nothing: it refuses until enough was taken.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Refusal, Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.open("q", Settings::default()).unwrap();
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// queue.configure(Settings { capacity: 1, ..queue.settings() });
+    /// assert_eq!(queue.enqueue(b"b", 0), Err(Refusal::Full));
+    /// ```
+    pub fn configure(&self, settings: Settings) {
+        let Settings { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead } = settings;
+        let limits = &self.limits;
+        limits.capacity.store(capacity.min(crate::MAX_CAPACITY), Ordering::Relaxed);
+        limits.max_bytes.store(max_bytes.min(crate::MAX_BYTES), Ordering::Relaxed);
+        limits.max_payload_bytes.store(max_payload_bytes, Ordering::Relaxed);
+        limits.max_attempts.store(u64::from(max_attempts), Ordering::Relaxed);
+        limits.max_dead.store(max_dead, Ordering::Relaxed);
+    }
+
+    /// The bounds in force.
+    pub fn settings(&self) -> Settings {
+        let limits = &self.limits;
+        Settings {
+            capacity: limits.capacity.load(Ordering::Relaxed),
+            max_bytes: limits.max_bytes.load(Ordering::Relaxed),
+            max_payload_bytes: limits.max_payload_bytes.load(Ordering::Relaxed),
+            max_attempts: self.max_attempts(),
+            max_dead: limits.max_dead.load(Ordering::Relaxed),
+        }
+    }
+
+    fn max_attempts(&self) -> u16 {
+        // Stored from a u16.
+        self.limits.max_attempts.load(Ordering::Relaxed) as u16
+    }
+
+    fn is_paused(&self) -> bool {
+        self.limits.paused.load(Ordering::SeqCst) != 0
+    }
+}

@@ -1,0 +1,144 @@
+//! The way in: reserve room, push, wake.
+
+use super::{Queue, Wakes};
+use crate::clock;
+use crate::counters::Count;
+use crate::error::Refusal;
+use crate::item::{Facts, INLINE_MAX, Item, Payload};
+use crate::lane::Body;
+use crate::schedule::Then;
+use crate::sync::Ordering;
+
+/// Why a batch was not accepted whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Items that were accepted, in order, before the first that was not.
+    pub accepted: usize,
+    /// Why that one was not.
+    pub reason: Refusal,
+}
+
+impl<T: Clone + PartialEq> Queue<T> {
+    /// Accepts one item at the tail, or refuses and changes nothing. `format` (below 32) is the caller's mark on the payload and
+    /// comes back with it. Takes no lock, except once per 64 KiB of payload, for a payload above 2 KiB, and when a taker is
+    /// parked.
+    ///
+    /// # Errors
+    /// [`Refusal::TooLarge`], [`Refusal::Closed`] or [`Refusal::Full`].
+    pub fn enqueue(&self, payload: &[u8], format: u8) -> Result<Wakes<T>, Refusal> {
+        self.admit(payload)?;
+        self.push_fresh(Body::new(payload), clock::now_ns(), format);
+        self.counters.add(Count::Enqueued, 1);
+        Ok(self.hand_over())
+    }
+
+    /// As [`enqueue`](Self::enqueue), but the item can be taken only after `delay_ms`, then from the tail. It has its room
+    /// from now on.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.open("q", Settings::default()).unwrap();
+    /// queue.enqueue_after(b"remind", 0, 60_000).unwrap();
+    /// assert_eq!(queue.stats().queue_size, 0);
+    /// assert_eq!(queue.info().scheduled, 1);
+    /// ```
+    pub fn enqueue_after(&self, payload: &[u8], format: u8, delay_ms: u64) -> Result<Wakes<T>, Refusal> {
+        if delay_ms == 0 {
+            return self.enqueue(payload, format);
+        }
+        self.admit(payload)?;
+        let now = clock::now_ns();
+        let payload = if payload.len() <= INLINE_MAX {
+            Payload::Small(payload.to_vec())
+        } else {
+            self.rare.large_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
+            Payload::Large(payload.into())
+        };
+        let facts = Facts { enqueued_at: now, format, ..Facts::default() };
+        let item = Item { facts, payload };
+        self.schedule_item(now, delay_ms, Then::Fresh, item);
+        self.counters.add(Count::Enqueued, 1);
+        Ok(Wakes::new())
+    }
+
+    /// Accepts a prefix of the batch, in order: all, or those before the first that is refused.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Refusal, Refused, Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.open("q", Settings { capacity: 2, ..Settings::default() }).unwrap();
+    /// let batch = [b"a", b"b", b"c"];
+    /// let (wakes, refused) = queue.enqueue_many(batch.iter().map(|payload| (&payload[..], 0)));
+    /// assert_eq!(refused, Some(Refused { accepted: 2, reason: Refusal::Full }));
+    /// assert!(wakes.is_empty());
+    /// ```
+    pub fn enqueue_many<'a>(&self, batch: impl IntoIterator<Item = (&'a [u8], u8)>) -> (Wakes<T>, Option<Refused>) {
+        let now = clock::now_ns();
+        let mut accepted = 0;
+        let mut refused = None;
+        for (payload, format) in batch {
+            if let Err(reason) = self.admit(payload) {
+                refused = Some(Refused { accepted, reason });
+                break;
+            }
+            self.push_fresh(Body::new(payload), now, format);
+            accepted += 1;
+        }
+        self.counters.add(Count::Enqueued, accepted as u64);
+        (self.hand_over(), refused)
+    }
+
+    fn admit(&self, payload: &[u8]) -> Result<(), Refusal> {
+        let limits = &self.limits;
+        let bytes = payload.len() as u64;
+        if bytes > limits.max_payload_bytes.load(Ordering::Relaxed) {
+            return Err(Refusal::TooLarge);
+        }
+        let capacity = limits.capacity.load(Ordering::Relaxed);
+        let max_bytes = limits.max_bytes.load(Ordering::Relaxed);
+        self.room.reserve(bytes, capacity, max_bytes).inspect_err(|refusal| {
+            if *refusal == Refusal::Full {
+                self.counters.add(Count::RejectedFull, 1);
+            }
+        })
+    }
+
+    pub(super) fn push_fresh(&self, body: Body<'_>, enqueued_at: u64, format: u8) {
+        if let Body::Large(bytes) = &body {
+            self.rare.large_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+        self.fresh.push(body, enqueued_at, format);
+    }
+
+    /// Puts an item on the schedule. Its room is reserved already.
+    pub(super) fn schedule_item(&self, now: u64, delay_ms: u64, then: Then, item: Item) {
+        let due = now.saturating_add(delay_ms.saturating_mul(1_000_000));
+        if self.schedule.insert(due, then, item) {
+            self.agenda.alarm(due, self.index);
+        }
+    }
+
+    /// Moves what is due to its lane, one slice a call. `true`: there is more.
+    pub(crate) fn promote_due(&self, now: u64) -> (Wakes<T>, bool) {
+        const SLICE: usize = 256;
+        for _ in 0..SLICE {
+            match self.schedule.pop_due(now) {
+                None => {
+                    if let Some(due) = self.schedule.next_due() {
+                        self.agenda.alarm(due, self.index);
+                    }
+                    return (self.hand_over(), false);
+                }
+                Some((Then::Front, item)) => self.front.push(item),
+                Some((Then::Fresh, item)) => {
+                    self.fresh.push(Body::from(&item.payload), item.facts.enqueued_at, item.facts.format);
+                }
+            }
+        }
+        (self.hand_over(), true)
+    }
+}

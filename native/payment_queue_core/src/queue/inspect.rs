@@ -1,0 +1,187 @@
+//! Looking at a queue. Nothing here stops it, and only the calls that say so take a lock.
+
+use super::{Queue, State};
+use crate::clock;
+use crate::counters::Count;
+use crate::histogram::Percentiles;
+use crate::item::Payload;
+use crate::sync::Ordering;
+use std::time::SystemTime;
+
+/// The two numbers that everybody asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Items ready to be taken.
+    pub queue_size: u64,
+    /// Items that are leased.
+    pub in_flight: u64,
+}
+
+/// Everything that is counted. At a quiet moment `enqueued = settled + queue_size + in_flight + scheduled + dead + dead_dropped +
+/// purged`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// Settings in force.
+    pub settings: super::Settings,
+    /// Whether items come in and go out.
+    pub state: State,
+    /// Items ready to be taken.
+    pub queue_size: u64,
+    /// Items that are leased.
+    pub in_flight: u64,
+    /// Items that wait for their time.
+    pub scheduled: u64,
+    /// Bytes of payload that wait, ready and scheduled: what `max_bytes` bounds.
+    pub bytes: u64,
+    /// Bytes of memory that the queue uses, as it counts them itself.
+    pub memory: u64,
+    /// Items accepted since the queue was made.
+    pub enqueued: u64,
+    /// Items done.
+    pub settled: u64,
+    /// Times that an item came back.
+    pub redelivered: u64,
+    /// Items refused for want of room.
+    pub rejected_full: u64,
+    /// Dead letters kept.
+    pub dead: u64,
+    /// Dead letters dropped for newer ones.
+    pub dead_dropped: u64,
+    /// Items removed by [`Queue::purge`].
+    pub purged: u64,
+    /// Owners with a place.
+    pub consumers: u64,
+    /// Owners that are parked.
+    pub parked: u64,
+    /// Age of the oldest ready item, ms; 0 when there is none.
+    pub oldest_ms: u64,
+    /// Time from acceptance to first delivery, µs.
+    pub wait_us: Percentiles,
+}
+
+/// A waiting item, seen without taking it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peeked {
+    /// The producer's mark on the payload.
+    pub format: u8,
+    /// A copy of the payload.
+    pub payload: Vec<u8>,
+}
+
+/// A dead letter, seen without taking it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The producer's mark on the payload.
+    pub format: u8,
+    /// A copy of the payload.
+    pub payload: Vec<u8>,
+    /// Why it died, as given to [`Queue::nack`], [`Queue::reject`] or [`Queue::consumer_down`].
+    pub reason: Vec<u8>,
+    /// Deliveries before it died.
+    pub attempts: u16,
+    /// When it died.
+    pub died_at: SystemTime,
+}
+
+impl<T: Clone + PartialEq> Queue<T> {
+    /// A few atomic reads, no lock.
+    pub fn stats(&self) -> Stats {
+        Stats { queue_size: self.ready(), in_flight: self.counters.in_flight() }
+    }
+
+    fn ready(&self) -> u64 {
+        // Scheduled ones first: an item that becomes ready between the two reads is then missed, not counted below zero.
+        let scheduled = self.schedule.len() as u64;
+        self.room.occupancy().items.saturating_sub(scheduled)
+    }
+
+    /// Everything that is counted. Takes the short locks of the parts that are not on the hot path, and each consumer's for
+    /// its memory: some µs, growing with the number of consumers.
+    pub fn info(&self) -> Info {
+        let (dead, dead_dropped) = self.dead.counts();
+        let Stats { queue_size, in_flight } = self.stats();
+        let sum = |count| self.counters.sum(count);
+        Info {
+            settings: self.settings(),
+            state: self.state(),
+            queue_size,
+            in_flight,
+            scheduled: self.schedule.len() as u64,
+            bytes: self.room.occupancy().bytes,
+            memory: self.memory(),
+            enqueued: sum(Count::Enqueued),
+            settled: sum(Count::Settled) + sum(Count::Dequeued),
+            redelivered: self.rare.redelivered.load(Ordering::Relaxed),
+            rejected_full: sum(Count::RejectedFull),
+            dead,
+            dead_dropped,
+            purged: self.rare.purged.load(Ordering::Relaxed),
+            consumers: self.consumers.count(),
+            parked: self.waiters.count() as u64,
+            oldest_ms: self.oldest_ms(),
+            wait_us: self.counters.waits(),
+        }
+    }
+
+    /// Whether items come in and go out. A queue that is closed and paused says closed.
+    pub fn state(&self) -> State {
+        if self.room.is_closed() {
+            State::Closed
+        } else if self.is_paused() {
+            State::Paused
+        } else {
+            State::Running
+        }
+    }
+
+    fn oldest_ms(&self) -> u64 {
+        let oldest = self.front.oldest().into_iter().chain(self.fresh.oldest()).min();
+        oldest.map_or(0, |at| clock::now_ns().saturating_sub(at) / 1_000_000)
+    }
+
+    fn memory(&self) -> u64 {
+        size_of::<Self>() as u64
+            + self.fresh.memory()
+            + self.front.memory()
+            + self.schedule.memory()
+            + self.dead.memory()
+            + self.consumers.memory()
+            + self.counters.memory()
+            + self.rare.large_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The oldest `n` ready items, redelivered ones first, in the order in which they would be taken. Copies their payloads; takers
+    /// go on meanwhile, except that redelivered items are seen under their lane's lock.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.open("q", Settings::default()).unwrap();
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// queue.enqueue(b"b", 0).unwrap();
+    /// assert_eq!(queue.peek(1)[0].payload, b"a");
+    /// assert_eq!(queue.stats().queue_size, 2);
+    /// ```
+    pub fn peek(&self, n: usize) -> Vec<Peeked> {
+        let copy = |format, payload: &Payload| Peeked { format, payload: payload.as_slice().to_vec() };
+        let mut seen = Vec::new();
+        self.front.peek(n, |item| seen.push(copy(item.facts.format, &item.payload)));
+        self.fresh.peek(n - seen.len(), |format, payload| seen.push(copy(format, &payload)));
+        seen
+    }
+
+    /// The oldest `n` dead letters. Copies them under their lock, which only dying items want.
+    pub fn dead_letters(&self, n: usize) -> Vec<DeadLetter> {
+        let mut seen = Vec::new();
+        self.dead.peek(n, |dead| {
+            seen.push(DeadLetter {
+                format: dead.item.facts.format,
+                payload: dead.item.payload.as_slice().to_vec(),
+                reason: dead.reason.clone(),
+                attempts: dead.item.facts.attempts,
+                died_at: dead.died_at,
+            });
+        });
+        seen
+    }
+}

@@ -1,0 +1,141 @@
+//! Operations on a live queue: pause, close, wait until idle, purge, requeue.
+
+use super::{Event, Queue, Wakes};
+use crate::counters::Count;
+use crate::lane::{Body, Pop};
+use crate::sync::Ordering;
+
+impl<T: Clone + PartialEq> Queue<T> {
+    /// Hands out nothing more until [`resume`](Self::resume). What is leased stays leased.
+    pub fn pause(&self) {
+        self.limits.paused.store(1, Ordering::SeqCst);
+    }
+
+    /// Hands out again, first to those who are parked.
+    pub fn resume(&self) -> Wakes<T> {
+        self.limits.paused.store(0, Ordering::SeqCst);
+        self.hand_over()
+    }
+
+    /// Accepts nothing more until [`reopen`](Self::reopen): once this returns, no item gets in.
+    pub fn close(&self) {
+        self.room.close();
+    }
+
+    /// Accepts items again.
+    pub fn reopen(&self) {
+        self.room.open();
+    }
+
+    /// `None`: nothing is queued, scheduled or in flight now. Else the token of the [`Event::Idle`] that will tell `owner` so.
+    /// While others enqueue, that moment may never come: [`close`](Self::close) first.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Event, Registry, Settings, Take};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.open("q", Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// let token = queue.await_idle(2).unwrap();
+    /// let Take::Delivery(delivery) = queue.take(me, &1, &mut Vec::new()) else { panic!() };
+    /// assert_eq!(queue.ack(delivery.lease), Ok(vec![(2, Event::Idle { token })]));
+    /// assert_eq!(queue.await_idle(2), None);
+    /// ```
+    pub fn await_idle(&self, owner: T) -> Option<u64> {
+        let watchers = &self.idle_watchers;
+        let token = {
+            let mut list = watchers.list.lock();
+            list.last_token += 1;
+            let token = list.last_token;
+            list.by_token.push((token, owner));
+            watchers.count.store(list.by_token.len(), Ordering::SeqCst);
+            token
+        };
+        // The settling side counts first and then looks for watchers; this side the other way round (SeqCst all).
+        if self.is_idle() && self.cancel_await(token) { None } else { Some(token) }
+    }
+
+    /// Stops waiting. `false`: the event was sent or is about to be.
+    pub fn cancel_await(&self, token: u64) -> bool {
+        let mut list = self.idle_watchers.list.lock();
+        let before = list.by_token.len();
+        list.by_token.retain(|(other, _)| *other != token);
+        self.idle_watchers.count.store(list.by_token.len(), Ordering::SeqCst);
+        list.by_token.len() < before
+    }
+
+    pub(super) fn idle_wakes(&self) -> Wakes<T> {
+        let watchers = &self.idle_watchers;
+        if watchers.count.load(Ordering::SeqCst) == 0 || !self.is_idle() {
+            return Wakes::new();
+        }
+        let mut list = watchers.list.lock();
+        watchers.count.store(0, Ordering::SeqCst);
+        let idle = |(token, owner)| (owner, Event::Idle { token });
+        list.by_token.drain(..).map(idle).collect()
+    }
+
+    /// Whether there was a moment, during this call, at which nothing waited and nothing was leased.
+    fn is_idle(&self) -> bool {
+        // Counts only grow, and an item's room is taken before its lease is counted as ended, and given back after it is
+        // counted as begun. So with as many leases ended (read first) as begun (read last), none lived at any time between, and
+        // none moved an item into or out of the room unseen.
+        let ended = self.counters.sum(Count::Settled) + self.counters.sum(Count::Returned);
+        let waiting = self.room.occupancy().items;
+        let begun = self.counters.sum(Count::Leased);
+        waiting == 0 && begun == ended
+    }
+
+    /// Removes up to `max` items that wait, ready ones first, then scheduled ones, and returns how many. Leased and dead ones stay.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.open("q", Settings::default()).unwrap();
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// queue.enqueue_after(b"b", 0, 1000).unwrap();
+    /// assert_eq!(queue.purge(10).0, 2);
+    /// assert_eq!(queue.info().purged, 2);
+    /// ```
+    pub fn purge(&self, max: usize) -> (usize, Wakes<T>) {
+        let mut payload = Vec::new();
+        let mut purged = 0;
+        while purged < max {
+            let Some(bytes) = self.discard_one(&mut payload) else { break };
+            // Counted first: the item is never in neither place.
+            self.rare.purged.fetch_add(1, Ordering::SeqCst);
+            self.room.release(1, bytes);
+            purged += 1;
+        }
+        (purged, self.idle_wakes())
+    }
+
+    /// Drops one waiting item and returns the length of its payload.
+    fn discard_one(&self, payload: &mut Vec<u8>) -> Option<u64> {
+        if let Some(item) = self.front.pop() {
+            self.forget_large(item.payload.large_len());
+            return Some(item.payload.len());
+        }
+        if let Pop::Record { large, .. } = self.fresh.pop(payload) {
+            let large = large.map(|large| large.len() as u64);
+            self.forget_large(large);
+            return Some(large.unwrap_or(payload.len() as u64));
+        }
+        let (_, item) = self.schedule.pop_due(u64::MAX)?;
+        self.forget_large(item.payload.large_len());
+        Some(item.payload.len())
+    }
+
+    /// Moves up to `max` dead letters, oldest first, to the tail of the queue, with no attempts used. Not refused for want of
+    /// room: they were accepted once.
+    pub fn requeue_dead(&self, max: usize) -> (usize, Wakes<T>) {
+        let mut moved = 0;
+        while moved < max {
+            let Some(item) = self.dead.pop() else { break };
+            self.room.force(1, item.payload.len());
+            self.fresh.push(Body::from(&item.payload), item.facts.enqueued_at, item.facts.format);
+            moved += 1;
+        }
+        (moved, self.hand_over())
+    }
+}

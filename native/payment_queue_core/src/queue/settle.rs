@@ -1,0 +1,195 @@
+//! The end of a lease: settled, back to the queue, or dead; by its holder, by anybody else, or by the holder's death.
+
+use super::{Queue, Wakes};
+use crate::agenda::Job;
+use crate::clock;
+use crate::consumer::{Estate, Lease, State, Will};
+use crate::counters::Count;
+use crate::error::StaleLease;
+use crate::item::Item;
+use crate::schedule::Then;
+use crate::sync::Ordering;
+
+/// Where an item went that was not settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Back to its queue, now or after the delay.
+    Returned,
+    /// To the dead letters: it had used up its attempts.
+    Dead,
+}
+
+/// Leases of a dead consumer that are given back on the spot; more go to the background thread.
+const ESTATE_ON_THE_SPOT: usize = 32;
+
+impl<T: Clone + PartialEq> Queue<T> {
+    /// Done: the item is settled. Any holder of the lease may say so, from any thread.
+    ///
+    /// # Errors
+    /// [`StaleLease`]
+    pub fn ack(&self, lease: Lease) -> Result<Wakes<T>, StaleLease> {
+        let place = self.consumers.get(lease.consumer).ok_or(StaleLease)?;
+        self.settle_at(&mut place.lock(), lease)?;
+        Ok(self.idle_wakes())
+    }
+
+    pub(super) fn settle_at(&self, state: &mut State<T>, lease: Lease) -> Result<(), StaleLease> {
+        let large = state.settle(lease.slot, lease.generation)?;
+        self.forget_large(large);
+        self.counters.add(Count::Settled, 1);
+        Ok(())
+    }
+
+    pub(super) fn forget_large(&self, len: Option<u64>) {
+        if let Some(len) = len {
+            self.rare.large_bytes.fetch_sub(len, Ordering::Relaxed);
+        }
+    }
+
+    /// Not done: back to the head, or there after `delay_ms`. Never refused for want of room. After `max_attempts`
+    /// deliveries it is a dead letter instead, with this reason.
+    ///
+    /// # Errors
+    /// [`StaleLease`]
+    ///
+    /// ```
+    /// # use payment_queue_core::{Outcome, Registry, Settings, Take};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.open("q", Settings { max_attempts: 2, ..Settings::default() }).unwrap();
+    /// let me = queue.register(1);
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// for expected in [Outcome::Returned, Outcome::Dead] {
+    ///     let Take::Delivery(delivery) = queue.take(me, &1, &mut Vec::new()) else { panic!() };
+    ///     let (outcome, _) = queue.nack(delivery.lease, 0, b"declined").unwrap();
+    ///     assert_eq!(outcome, expected);
+    /// }
+    /// assert_eq!(queue.dead_letters(10)[0].reason, b"declined");
+    /// ```
+    pub fn nack(&self, lease: Lease, delay_ms: u64, reason: &[u8]) -> Result<(Outcome, Wakes<T>), StaleLease> {
+        let item = self.surrender(lease)?;
+        let outcome = self.give_back(item, delay_ms, reason);
+        self.counters.add(Count::Returned, 1);
+        Ok((outcome, self.wakes()))
+    }
+
+    /// As [`nack`](Self::nack), but this delivery does not count as an attempt.
+    ///
+    /// # Errors
+    /// [`StaleLease`]
+    pub fn release(&self, lease: Lease, delay_ms: u64) -> Result<Wakes<T>, StaleLease> {
+        let mut item = self.surrender(lease)?;
+        item.facts.attempts = item.facts.attempts.saturating_sub(1);
+        self.back_to_queue(item, delay_ms);
+        self.counters.add(Count::Returned, 1);
+        Ok(self.wakes())
+    }
+
+    /// To the dead letters, now.
+    ///
+    /// # Errors
+    /// [`StaleLease`]
+    pub fn reject(&self, lease: Lease, reason: &[u8]) -> Result<Wakes<T>, StaleLease> {
+        let item = self.surrender(lease)?;
+        self.bury(item, reason.to_vec());
+        self.counters.add(Count::Returned, 1);
+        Ok(self.wakes())
+    }
+
+    /// Makes the lease stale and leaves its item with the holder, until that one dies: then it is given back with this
+    /// delay and reason. For a watchdog, which expires the lease and then ends the holder: the item cannot
+    /// be delivered again while the holder may still be at work on it.
+    ///
+    /// # Errors
+    /// [`StaleLease`]
+    pub fn expire(&self, lease: Lease, delay_ms: u64, reason: &[u8]) -> Result<(), StaleLease> {
+        let place = self.consumers.get(lease.consumer).ok_or(StaleLease)?;
+        let will = Will { delay_ms, reason: reason.to_vec() };
+        place.lock().expire(lease.slot, lease.generation, will)
+    }
+
+    /// The owner of this place is dead. All that it held goes back to the head, each with the attempt counted; past
+    /// `max_attempts` it is a dead letter with this reason. Takes constant time and short locks: a great
+    /// many leases are left to the background thread.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings, Take};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.open("q", Settings::default()).unwrap();
+    /// let (one, two) = (queue.register(1), queue.register(2));
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// let Take::Delivery(first) = queue.take(one, &1, &mut Vec::new()) else { panic!() };
+    /// queue.consumer_down(one, &1, b"killed");
+    /// let Take::Delivery(second) = queue.take(two, &2, &mut Vec::new()) else { panic!() };
+    /// assert_eq!(second.attempts, 2);
+    /// assert!(queue.ack(first.lease).is_err());
+    /// ```
+    pub fn consumer_down(&self, consumer: u32, owner: &T, reason: &[u8]) -> Wakes<T> {
+        let Some(place) = self.consumers.get(consumer) else { return Wakes::new() };
+        let estate = {
+            let mut state = place.lock();
+            if state.owner.as_ref() != Some(owner) {
+                return Wakes::new();
+            }
+            state.vacate()
+        };
+        self.consumers.recycle(consumer);
+        if let Some(token) = estate.parked {
+            self.waiters.remove(token);
+        }
+        if estate.len() > ESTATE_ON_THE_SPOT {
+            let reason = reason.to_vec();
+            self.agenda.job(Job::Inherit { queue: self.index, estate, reason });
+            return Wakes::new();
+        }
+        self.inherit(estate, reason);
+        self.wakes()
+    }
+
+    /// Gives back what a dead consumer held.
+    pub(crate) fn inherit(&self, estate: Estate, reason: &[u8]) {
+        for held in estate.held() {
+            match held.will {
+                Some(will) => self.give_back(held.item, will.delay_ms, &will.reason),
+                None => self.give_back(held.item, 0, reason),
+            };
+            self.counters.add(Count::Returned, 1);
+        }
+    }
+
+    fn surrender(&self, lease: Lease) -> Result<Item, StaleLease> {
+        let place = self.consumers.get(lease.consumer).ok_or(StaleLease)?;
+        place.lock().surrender(lease.slot, lease.generation)
+    }
+
+    fn give_back(&self, item: Item, delay_ms: u64, reason: &[u8]) -> Outcome {
+        if item.facts.attempts >= self.max_attempts() {
+            self.bury(item, reason.to_vec());
+            return Outcome::Dead;
+        }
+        self.back_to_queue(item, delay_ms);
+        Outcome::Returned
+    }
+
+    fn back_to_queue(&self, item: Item, delay_ms: u64) {
+        self.room.force(1, item.payload.len());
+        self.rare.redelivered.fetch_add(1, Ordering::Relaxed);
+        if delay_ms == 0 {
+            self.front.push(item);
+        } else {
+            self.schedule_item(clock::now_ns(), delay_ms, Then::Front, item);
+        }
+    }
+
+    fn bury(&self, item: Item, reason: Vec<u8>) {
+        let max = self.limits.max_dead.load(Ordering::Relaxed);
+        let dropped = self.dead.push(item, reason, max);
+        self.forget_large(Some(dropped));
+    }
+
+    /// Whom to tell after a lease ended: parked takers, or those who wait for the queue to be idle.
+    pub(crate) fn wakes(&self) -> Wakes<T> {
+        let mut wakes = self.hand_over();
+        wakes.extend(self.idle_wakes());
+        wakes
+    }
+}

@@ -1,0 +1,344 @@
+//! The way out: the front lane, then the fresh one, into the custody of a consumer.
+
+use super::{Event, Queue, Wakes};
+use crate::agenda::Job;
+use crate::clock;
+use crate::consumer::{Lease, State};
+use crate::counters::Count;
+use crate::error::StaleLease;
+use crate::item::{Facts, Item, Payload};
+use crate::lane::Pop;
+use crate::sync::{Ordering, fence, spin_loop, yield_now};
+use crate::waiters::Waiter;
+use std::sync::Arc;
+
+/// One item in the hands of its consumer.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Ends it.
+    pub lease: Lease,
+    /// Deliveries so far, this one included.
+    pub attempts: u16,
+    /// Time since acceptance, ns.
+    pub wait_ns: u64,
+    /// The producer's mark on the payload.
+    pub format: u8,
+    /// The payload, when it is longer than 2 KiB; a shorter one is in the caller's buffer.
+    pub large: Option<Arc<[u8]>>,
+}
+
+impl Delivery {
+    fn new(next: Next, lease: Lease, wait_ns: u64) -> Self {
+        Self { lease, attempts: next.facts.attempts, wait_ns, format: next.facts.format, large: next.large }
+    }
+}
+
+/// What a take found.
+#[derive(Clone, Debug)]
+pub enum Take {
+    /// An item, now leased.
+    Delivery(Delivery),
+    /// Nothing is ready, or the queue is paused.
+    Empty,
+    /// The place is not this owner's: [`Queue::register`] first.
+    NotRegistered,
+}
+
+/// What came of parking.
+#[derive(Clone, Debug)]
+pub enum Park<T> {
+    /// There was an item; nobody is parked.
+    Delivery(Delivery),
+    /// Parked. [`Event::Delivered`] with this token will come, maybe among these wakes already.
+    Parked(u64, Wakes<T>),
+    /// The place is not this owner's.
+    NotRegistered,
+}
+
+/// Items taken together. Their short payloads lie one after the other in the caller's buffer.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Each with the range of its payload in the buffer (empty for a large one).
+    pub items: Vec<(Delivery, std::ops::Range<usize>)>,
+}
+
+/// An item between the lanes and a consumer. A short payload is in the buffer that was popped into.
+struct Next {
+    facts: Facts,
+    large: Option<Arc<[u8]>>,
+}
+
+impl Next {
+    fn len(&self, payload: &[u8]) -> u64 {
+        self.large.as_deref().unwrap_or(payload).len() as u64
+    }
+}
+
+/// How long a taker waits for a claimed record to be published before it reports the queue as empty: far longer than a
+/// publication takes, far shorter than a scheduler may be blocked.
+const PENDING_SPINS: u32 = 200;
+
+impl<T: Clone + PartialEq> Queue<T> {
+    /// Gives `owner` a place at this queue. It is vacated by [`consumer_down`](Self::consumer_down).
+    pub fn register(&self, owner: T) -> u32 {
+        self.consumers.register(owner)
+    }
+
+    /// Takes the next item for `owner`, whose place is `consumer`. A payload of up to 2 KiB replaces the content of `payload`.
+    /// Cost: a copy, two compare-and-swaps, and the consumer's own lock, which nobody contends while its leases are settled by
+    /// itself.
+    pub fn take(&self, consumer: u32, owner: &T, payload: &mut Vec<u8>) -> Take {
+        let Some(place) = self.consumers.get(consumer) else { return Take::NotRegistered };
+        let mut state = place.lock();
+        if state.owner.as_ref() != Some(owner) {
+            return Take::NotRegistered;
+        }
+        self.take_into(consumer, &mut state, payload).map_or(Take::Empty, Take::Delivery)
+    }
+
+    /// [`ack`](Self::ack)s `last` and takes the next, under one lock where the same owner does both.
+    ///
+    /// # Errors
+    /// [`StaleLease`]: then nothing is taken.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings, StaleLease, Take};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.open("q", Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// queue.enqueue(b"b", 0).unwrap();
+    /// let mut payload = Vec::new();
+    /// let Take::Delivery(first) = queue.take(me, &1, &mut payload) else { panic!() };
+    /// let (Take::Delivery(second), _) = queue.settle_and_take(first.lease, &1, &mut payload).unwrap() else { panic!() };
+    /// assert_eq!(payload, b"b");
+    /// assert!(queue.settle_and_take(first.lease, &1, &mut payload).is_err());
+    /// # queue.ack(second.lease).unwrap();
+    /// ```
+    pub fn settle_and_take(
+        &self,
+        last: Lease,
+        owner: &T,
+        payload: &mut Vec<u8>,
+    ) -> Result<(Take, Wakes<T>), StaleLease> {
+        let place = self.consumers.get(last.consumer).ok_or(StaleLease)?;
+        let mut state = place.lock();
+        self.settle_at(&mut state, last)?;
+        let take = if state.owner.as_ref() == Some(owner) {
+            self.take_into(last.consumer, &mut state, payload).map_or(Take::Empty, Take::Delivery)
+        } else {
+            Take::NotRegistered
+        };
+        drop(state);
+        Ok((take, self.idle_wakes()))
+    }
+
+    /// Takes up to `max_items` for `owner`, and stops after the one that makes the buffer longer than `max_bytes`. `None`: the
+    /// place is not this owner's.
+    pub fn take_many(
+        &self,
+        consumer: u32,
+        owner: &T,
+        max_items: usize,
+        max_bytes: usize,
+        payloads: &mut Vec<u8>,
+    ) -> Option<Batch> {
+        let mut state = self.consumers.get(consumer)?.lock();
+        if state.owner.as_ref() != Some(owner) {
+            return None;
+        }
+        payloads.clear();
+        let mut one = Vec::new();
+        let mut batch = Batch::default();
+        while batch.items.len() < max_items && payloads.len() <= max_bytes {
+            let Some(delivery) = self.take_into(consumer, &mut state, &mut one) else { break };
+            let start = payloads.len();
+            if delivery.large.is_none() {
+                payloads.extend_from_slice(&one);
+            }
+            batch.items.push((delivery, start..payloads.len()));
+        }
+        Some(batch)
+    }
+
+    /// Takes and settles in one: whoever takes it this way and dies has lost it.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.open("q", Settings::default()).unwrap();
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// let mut payload = Vec::new();
+    /// let (delivery, _) = queue.dequeue(&mut payload).unwrap();
+    /// assert_eq!((payload.as_slice(), delivery.attempts), (&b"a"[..], 1));
+    /// assert!(queue.ack(delivery.lease).is_err());
+    /// ```
+    pub fn dequeue(&self, payload: &mut Vec<u8>) -> Option<(Delivery, Wakes<T>)> {
+        let mut next = self.next(payload)?;
+        let wait_ns = self.depart(&mut next);
+        self.counters.add(Count::Dequeued, 1);
+        self.room.release(1, next.len(payload));
+        self.forget_large(next.large.as_ref().map(|large| large.len() as u64));
+        let settled = Lease { consumer: u32::MAX, slot: 0, generation: 0 };
+        Some((Delivery::new(next, settled, wait_ns), self.idle_wakes()))
+    }
+
+    /// Takes, or parks `owner` until an item is there. One who is parked must not park again before the event or
+    /// [`unpark`](Self::unpark).
+    pub fn park(&self, consumer: u32, owner: &T, payload: &mut Vec<u8>) -> Park<T> {
+        match self.take(consumer, owner, payload) {
+            Take::Delivery(delivery) => return Park::Delivery(delivery),
+            Take::NotRegistered => return Park::NotRegistered,
+            Take::Empty => {}
+        }
+        let Some(place) = self.consumers.get(consumer) else { return Park::NotRegistered };
+        let token = self.waiters.new_token();
+        {
+            // Under the consumer's lock, so that a death that comes now finds the token and takes it back out.
+            let mut state = place.lock();
+            if state.owner.as_ref() != Some(owner) {
+                return Park::NotRegistered;
+            }
+            state.parked = Some(token);
+            let waiter = Waiter { consumer, epoch: state.epoch };
+            self.waiters.insert(token, waiter);
+        }
+        Park::Parked(token, self.hand_over())
+    }
+
+    /// Stops waiting. `false`: too late, the item is leased and the event sent or about to be.
+    pub fn unpark(&self, token: u64) -> bool {
+        self.waiters.remove(token)
+    }
+
+    /// The payload under a live lease, once more: into `payload`, or shared if it is large.
+    ///
+    /// # Errors
+    /// [`StaleLease`]
+    pub fn fetch(&self, lease: Lease, payload: &mut Vec<u8>) -> Result<Delivery, StaleLease> {
+        let place = self.consumers.get(lease.consumer).ok_or(StaleLease)?;
+        let mut state = place.lock();
+        let item = state.live(lease.slot, lease.generation)?;
+        let large = match &item.payload {
+            Payload::Large(bytes) => Some(bytes.clone()),
+            Payload::Small(bytes) => {
+                payload.clear();
+                payload.extend_from_slice(bytes);
+                None
+            }
+        };
+        let wait_ns = clock::now_ns().saturating_sub(item.facts.enqueued_at);
+        Ok(Delivery::new(Next { facts: item.facts, large }, lease, wait_ns))
+    }
+
+    /// Matches parked takers with ready items, after either was added: one item, one taker, both oldest first.
+    pub(super) fn hand_over(&self) -> Wakes<T> {
+        // Pairs with the same fence of the other side (see `waiters`).
+        fence(Ordering::SeqCst);
+        if self.waiters.count() == 0 {
+            return Wakes::new();
+        }
+        self.match_parked()
+    }
+
+    fn match_parked(&self) -> Wakes<T> {
+        /// Wakes of one call; a longer crowd is left to the background thread.
+        const SLICE: usize = 64;
+        let mut wakes = Wakes::new();
+        let mut payload = Vec::new();
+        while !self.is_paused() {
+            if wakes.len() == SLICE {
+                self.agenda.job(Job::HandOver { queue: self.index });
+                break;
+            }
+            // A pending record is its producer's to hand over: it comes here itself once it has published.
+            let Some((token, waiter, next)) = self.waiters.pair(|| self.pop(&mut payload)) else { break };
+            wakes.extend(self.deliver(token, waiter, next, &payload));
+        }
+        wakes
+    }
+
+    fn deliver(&self, token: u64, waiter: Waiter, next: Next, payload: &[u8]) -> Option<(T, Event)> {
+        let place = self.consumers.get(waiter.consumer);
+        let mut state = place.map(|place| place.lock()).filter(|state| state.epoch == waiter.epoch);
+        if let Some(state) = &mut state
+            && let Some(owner) = state.owner.clone()
+        {
+            state.parked = None;
+            let delivery = self.lease(waiter.consumer, state, next, payload);
+            let event = Event::Delivered { token, lease: delivery.lease, attempts: delivery.attempts };
+            return Some((owner, event));
+        }
+        // It died between the two locks. The item has not been in its hands: no attempt is used.
+        drop(state);
+        let mut back = Payload::empty();
+        back.set(payload, next.large.as_ref());
+        self.front.push(Item { facts: next.facts, payload: back });
+        None
+    }
+
+    fn take_into(&self, consumer: u32, state: &mut State<T>, payload: &mut Vec<u8>) -> Option<Delivery> {
+        let next = self.next(payload)?;
+        Some(self.lease(consumer, state, next, payload))
+    }
+
+    /// Gives custody: the item is counted as leased before its room is given back, so that it is visible throughout.
+    fn lease(&self, consumer: u32, state: &mut State<T>, mut next: Next, payload: &[u8]) -> Delivery {
+        let wait_ns = self.depart(&mut next);
+        let (slot, generation) = state.hold(next.facts, payload, next.large.as_ref());
+        self.counters.add(Count::Leased, 1);
+        self.room.release(1, next.len(payload));
+        Delivery::new(next, Lease { consumer, slot, generation }, wait_ns)
+    }
+
+    /// Counts the delivery. Returns the ns since acceptance, which only a first delivery adds to the waiting times: later
+    /// ones would count the handler's failures as waiting.
+    fn depart(&self, next: &mut Next) -> u64 {
+        let wait_ns = clock::now_ns().saturating_sub(next.facts.enqueued_at);
+        if next.facts.attempts == 0 {
+            self.counters.waited(wait_ns);
+        }
+        next.facts.attempts = next.facts.attempts.saturating_add(1);
+        wait_ns
+    }
+
+    /// The next item for a taker, which waits a little for a record that is just being published.
+    fn next(&self, payload: &mut Vec<u8>) -> Option<Next> {
+        if self.is_paused() {
+            return None;
+        }
+        for spin in 0..PENDING_SPINS {
+            match self.try_pop(payload) {
+                Ok(next) => return next,
+                Err(Pending) if spin < PENDING_SPINS / 2 => spin_loop(),
+                Err(Pending) => yield_now(),
+            }
+        }
+        None
+    }
+
+    fn pop(&self, payload: &mut Vec<u8>) -> Option<Next> {
+        self.try_pop(payload).ok().flatten()
+    }
+
+    fn try_pop(&self, payload: &mut Vec<u8>) -> Result<Option<Next>, Pending> {
+        if let Some(mut item) = self.front.pop() {
+            if let Payload::Small(bytes) = &mut item.payload {
+                std::mem::swap(payload, bytes);
+            }
+            let large = match item.payload {
+                Payload::Large(large) => Some(large),
+                Payload::Small(_) => None,
+            };
+            return Ok(Some(Next { facts: item.facts, large }));
+        }
+        match self.fresh.pop(payload) {
+            Pop::Record { facts, large } => Ok(Some(Next { facts, large })),
+            Pop::Empty => Ok(None),
+            Pop::Pending => Err(Pending),
+        }
+    }
+}
+
+/// The record at the head is claimed but not yet published.
+struct Pending;

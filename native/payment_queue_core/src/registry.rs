@@ -1,0 +1,130 @@
+//! Queues by name and by index, and the thread that rings their alarms. They live as long as the registry.
+
+use crate::agenda::{Agenda, Job};
+use crate::clock;
+use crate::error::TooManyQueues;
+use crate::queue::{Event, Queue, Settings};
+use crate::sync::{Arc, Mutex};
+use std::sync::OnceLock;
+use std::thread::JoinHandle;
+
+/// Queues in one registry.
+pub const MAX_QUEUES: usize = 4096;
+
+type Tell<T> = dyn Fn(u32, T, Event) + Send + Sync;
+
+struct Shared<T> {
+    queues: Box<[OnceLock<Queue<T>>]>,
+    agenda: Arc<Agenda>,
+    /// Tells an owner something, from the background thread.
+    tell: Box<Tell<T>>,
+}
+
+/// All queues of a program.
+///
+/// ```
+/// use payment_queue_core::{Registry, Settings};
+///
+/// let registry = Registry::new(|_queue, _owner: u64, _event| {});
+/// let queue = registry.open("payments", Settings::default()).unwrap();
+/// let again = registry.open("payments", Settings::default()).unwrap();
+/// assert_eq!(queue.index(), again.index());
+/// assert_eq!(registry.names(), ["payments"]);
+/// ```
+pub struct Registry<T: Clone + PartialEq + Send + 'static> {
+    shared: Arc<Shared<T>>,
+    /// Names in the order of their indices.
+    names: Mutex<Vec<String>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: usize,
+}
+
+impl<T: Clone + PartialEq + Send + 'static> Registry<T> {
+    /// An empty registry, and its background thread, which sleeps unless something is due. `tell` is called from that thread
+    /// with the index of a queue, an owner, and what happened.
+    pub fn new(tell: impl Fn(u32, T, Event) + Send + Sync + 'static) -> Self {
+        let shared = Arc::new(Shared {
+            queues: (0..MAX_QUEUES).map(|_| OnceLock::new()).collect(),
+            agenda: Arc::new(Agenda::new()),
+            tell: Box::new(tell),
+        });
+        let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let thread = spawn(shared.clone());
+        Self { shared, names: Mutex::new(Vec::new()), thread: Mutex::new(thread), threads: (2 * threads).clamp(4, 64) }
+    }
+
+    /// The queue of this name, made with these settings if there is none. One that is there keeps its settings.
+    ///
+    /// # Errors
+    /// [`TooManyQueues`]
+    pub fn open(&self, name: &str, settings: Settings) -> Result<&Queue<T>, TooManyQueues> {
+        let mut names = self.names.lock();
+        let index = match names.iter().position(|other| other == name) {
+            Some(index) => index,
+            None if names.len() == MAX_QUEUES => return Err(TooManyQueues),
+            None => {
+                names.push(name.to_owned());
+                names.len() - 1
+            }
+        };
+        let agenda = self.shared.agenda.clone();
+        Ok(self.shared.queues[index].get_or_init(|| Queue::new(index as u32, settings, agenda, self.threads)))
+    }
+
+    /// The queue at an index: one array access.
+    pub fn get(&self, index: u32) -> Option<&Queue<T>> {
+        self.shared.queues.get(index as usize)?.get()
+    }
+
+    /// Names of all queues, in the order in which they were made.
+    pub fn names(&self) -> Vec<String> {
+        self.names.lock().clone()
+    }
+}
+
+impl<T: Clone + PartialEq + Send + 'static> Drop for Registry<T> {
+    fn drop(&mut self) {
+        self.shared.agenda.job(Job::Stop);
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic of the thread has been printed; there is nobody left to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn spawn<T: Clone + PartialEq + Send + 'static>(shared: Arc<Shared<T>>) -> Option<JoinHandle<()>> {
+    let builder = std::thread::Builder::new().name("payment_queue".into());
+    // Without a thread, what is scheduled would never come due: better not to start at all.
+    let thread = builder.spawn(move || run(&shared)).expect("the system refused the background thread");
+    Some(thread)
+}
+
+fn run<T: Clone + PartialEq>(shared: &Shared<T>) {
+    loop {
+        let job = shared.agenda.next();
+        let (index, queue) = match &job {
+            Job::Stop => return,
+            Job::Inherit { queue, .. } | Job::HandOver { queue } | Job::Due { queue } => {
+                (*queue, shared.queues.get(*queue as usize).and_then(OnceLock::get))
+            }
+        };
+        let Some(queue) = queue else { continue };
+        let wakes = match job {
+            Job::Inherit { estate, reason, .. } => {
+                queue.inherit(estate, &reason);
+                queue.wakes()
+            }
+            Job::Due { .. } => {
+                let (wakes, more) = queue.promote_due(clock::now_ns());
+                if more {
+                    shared.agenda.job(Job::Due { queue: index });
+                }
+                wakes
+            }
+            Job::HandOver { .. } | Job::Stop => queue.wakes(),
+        };
+        for (owner, event) in wakes {
+            (shared.tell)(index, owner, event);
+        }
+    }
+}
