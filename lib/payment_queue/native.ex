@@ -96,14 +96,14 @@ defmodule PaymentQueue.Native do
   @spec fetch(lease()) :: {:ok, term()} | :large | {:error, :stale_lease}
   def fetch(_lease), do: err()
 
-  @doc "On a dirty scheduler."
+  @doc "The payload undecoded, shared and not copied if it is long."
   @spec fetch_large(lease()) :: {format(), binary()} | {:error, :stale_lease}
   def fetch_large(_lease), do: err()
 
-  @doc "Take and settle in one: no lease is kept. `{:large, lease, wait}` is still leased: fetch it, then ack."
+  @doc "Take and settle in one: no lease is kept. `:large` comes with the payload undecoded, as from `fetch_large/1`."
   @spec dequeue(atom()) ::
           {:ok, term(), non_neg_integer()}
-          | {:large, lease(), non_neg_integer()}
+          | {:large, {format(), binary()}, non_neg_integer()}
           | :empty
           | unavailable()
   def dequeue(_queue), do: err()

@@ -110,7 +110,7 @@ pub type Wakes<T> = Vec<(T, Event)>;
 /// use payment_queue_core::{Registry, Settings, Take};
 ///
 /// let registry = Registry::new(|_queue, _owner: &str, _event| {});
-/// let queue = registry.open("payments", Settings::default()).unwrap();
+/// let queue = registry.create(Settings::default()).unwrap();
 /// let worker = queue.register("worker 1");
 ///
 /// queue.enqueue(b"pay 10", 0).unwrap();
@@ -199,7 +199,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     /// # use payment_queue_core::{Refusal, Registry, Settings};
     /// # let registry = Registry::new(|_, _: u8, _| {});
-    /// let queue = registry.open("q", Settings::default()).unwrap();
+    /// let queue = registry.create(Settings::default()).unwrap();
     /// queue.enqueue(b"a", 0).unwrap();
     /// queue.configure(Settings { capacity: 1, ..queue.settings() });
     /// assert_eq!(queue.enqueue(b"b", 0), Err(Refusal::Full));

@@ -1,4 +1,4 @@
-//! Queues by name and by index, and the thread that rings their alarms. They live as long as the registry.
+//! Queues by index, and the thread that rings their alarms. They live as long as the registry.
 
 use crate::agenda::{Agenda, Job};
 use crate::clock;
@@ -26,15 +26,14 @@ struct Shared<T> {
 /// use payment_queue_core::{Registry, Settings};
 ///
 /// let registry = Registry::new(|_queue, _owner: u64, _event| {});
-/// let queue = registry.open("payments", Settings::default()).unwrap();
-/// let again = registry.open("payments", Settings::default()).unwrap();
-/// assert_eq!(queue.index(), again.index());
-/// assert_eq!(registry.names(), ["payments"]);
+/// let queue = registry.create(Settings::default()).unwrap();
+/// assert_eq!(registry.get(queue.index()).unwrap().index(), queue.index());
+/// assert!(registry.get(queue.index() + 1).is_none());
 /// ```
 pub struct Registry<T: Clone + PartialEq + Send + 'static> {
     shared: Arc<Shared<T>>,
-    /// Names in the order of their indices.
-    names: Mutex<Vec<String>>,
+    /// Queues made so far.
+    made: Mutex<usize>,
     thread: Mutex<Option<JoinHandle<()>>>,
     threads: usize,
 }
@@ -50,35 +49,24 @@ impl<T: Clone + PartialEq + Send + 'static> Registry<T> {
         });
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let thread = spawn(shared.clone());
-        Self { shared, names: Mutex::new(Vec::new()), thread: Mutex::new(thread), threads: (2 * threads).clamp(4, 64) }
+        Self { shared, made: Mutex::new(0), thread: Mutex::new(thread), threads: (2 * threads).clamp(4, 64) }
     }
 
-    /// The queue of this name, made with these settings if there is none. One that is there keeps its settings.
+    /// A new queue, at the next index.
     ///
     /// # Errors
     /// [`TooManyQueues`]
-    pub fn open(&self, name: &str, settings: Settings) -> Result<&Queue<T>, TooManyQueues> {
-        let mut names = self.names.lock();
-        let index = match names.iter().position(|other| other == name) {
-            Some(index) => index,
-            None if names.len() == MAX_QUEUES => return Err(TooManyQueues),
-            None => {
-                names.push(name.to_owned());
-                names.len() - 1
-            }
-        };
-        let agenda = self.shared.agenda.clone();
-        Ok(self.shared.queues[index].get_or_init(|| Queue::new(index as u32, settings, agenda, self.threads)))
+    pub fn create(&self, settings: Settings) -> Result<&Queue<T>, TooManyQueues> {
+        let mut made = self.made.lock();
+        let place = self.shared.queues.get(*made).ok_or(TooManyQueues)?;
+        let index = *made as u32;
+        *made += 1;
+        Ok(place.get_or_init(|| Queue::new(index, settings, self.shared.agenda.clone(), self.threads)))
     }
 
     /// The queue at an index: one array access.
     pub fn get(&self, index: u32) -> Option<&Queue<T>> {
         self.shared.queues.get(index as usize)?.get()
-    }
-
-    /// Names of all queues, in the order in which they were made.
-    pub fn names(&self) -> Vec<String> {
-        self.names.lock().clone()
     }
 }
 

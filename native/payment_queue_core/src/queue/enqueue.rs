@@ -41,7 +41,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     /// # use payment_queue_core::{Registry, Settings};
     /// # let registry = Registry::new(|_, _: u8, _| {});
-    /// let queue = registry.open("q", Settings::default()).unwrap();
+    /// let queue = registry.create(Settings::default()).unwrap();
     /// queue.enqueue_after(b"remind", 0, 60_000).unwrap();
     /// assert_eq!(queue.stats().queue_size, 0);
     /// assert_eq!(queue.info().scheduled, 1);
@@ -70,7 +70,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     /// # use payment_queue_core::{Refusal, Refused, Registry, Settings};
     /// # let registry = Registry::new(|_, _: u8, _| {});
-    /// let queue = registry.open("q", Settings { capacity: 2, ..Settings::default() }).unwrap();
+    /// let queue = registry.create(Settings { capacity: 2, ..Settings::default() }).unwrap();
     /// let batch = [b"a", b"b", b"c"];
     /// let (wakes, refused) = queue.enqueue_many(batch.iter().map(|payload| (&payload[..], 0)));
     /// assert_eq!(refused, Some(Refused { accepted: 2, reason: Refusal::Full }));

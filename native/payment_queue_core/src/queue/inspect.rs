@@ -156,7 +156,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     /// # use payment_queue_core::{Registry, Settings};
     /// # let registry = Registry::new(|_, _: u8, _| {});
-    /// let queue = registry.open("q", Settings::default()).unwrap();
+    /// let queue = registry.create(Settings::default()).unwrap();
     /// queue.enqueue(b"a", 0).unwrap();
     /// queue.enqueue(b"b", 0).unwrap();
     /// assert_eq!(queue.peek(1)[0].payload, b"a");

@@ -33,7 +33,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     /// # use payment_queue_core::{Event, Registry, Settings, Take};
     /// # let registry = Registry::new(|_, _: u8, _| {});
-    /// let queue = registry.open("q", Settings::default()).unwrap();
+    /// let queue = registry.create(Settings::default()).unwrap();
     /// let me = queue.register(1);
     /// queue.enqueue(b"a", 0).unwrap();
     /// let token = queue.await_idle(2).unwrap();
@@ -91,7 +91,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     /// # use payment_queue_core::{Registry, Settings};
     /// # let registry = Registry::new(|_, _: u8, _| {});
-    /// let queue = registry.open("q", Settings::default()).unwrap();
+    /// let queue = registry.create(Settings::default()).unwrap();
     /// queue.enqueue(b"a", 0).unwrap();
     /// queue.enqueue_after(b"b", 0, 1000).unwrap();
     /// assert_eq!(queue.purge(10).0, 2);

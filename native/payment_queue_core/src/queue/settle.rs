@@ -55,7 +55,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     /// # use payment_queue_core::{Outcome, Registry, Settings, Take};
     /// # let registry = Registry::new(|_, _: u8, _| {});
-    /// let queue = registry.open("q", Settings { max_attempts: 2, ..Settings::default() }).unwrap();
+    /// let queue = registry.create(Settings { max_attempts: 2, ..Settings::default() }).unwrap();
     /// let me = queue.register(1);
     /// queue.enqueue(b"a", 0).unwrap();
     /// for expected in [Outcome::Returned, Outcome::Dead] {
@@ -114,7 +114,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     /// # use payment_queue_core::{Registry, Settings, Take};
     /// # let registry = Registry::new(|_, _: u8, _| {});
-    /// let queue = registry.open("q", Settings::default()).unwrap();
+    /// let queue = registry.create(Settings::default()).unwrap();
     /// let (one, two) = (queue.register(1), queue.register(2));
     /// queue.enqueue(b"a", 0).unwrap();
     /// let Take::Delivery(first) = queue.take(one, &1, &mut Vec::new()) else { panic!() };

@@ -104,7 +104,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     /// # use payment_queue_core::{Registry, Settings, StaleLease, Take};
     /// # let registry = Registry::new(|_, _: u8, _| {});
-    /// let queue = registry.open("q", Settings::default()).unwrap();
+    /// let queue = registry.create(Settings::default()).unwrap();
     /// let me = queue.register(1);
     /// queue.enqueue(b"a", 0).unwrap();
     /// queue.enqueue(b"b", 0).unwrap();
@@ -166,7 +166,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     /// # use payment_queue_core::{Registry, Settings};
     /// # let registry = Registry::new(|_, _: u8, _| {});
-    /// let queue = registry.open("q", Settings::default()).unwrap();
+    /// let queue = registry.create(Settings::default()).unwrap();
     /// queue.enqueue(b"a", 0).unwrap();
     /// let mut payload = Vec::new();
     /// let (delivery, _) = queue.dequeue(&mut payload).unwrap();

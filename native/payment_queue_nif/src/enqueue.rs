@@ -1,0 +1,85 @@
+//! The way in.
+
+use crate::payload::{self, BINARY, TERM};
+use crate::{atoms, queues, wake};
+use payment_queue_core::{Refusal, Wakes};
+use rustler::{Atom, Binary, Encoder, Env, NifResult, Term};
+
+use crate::custody::Owner;
+
+fn reason(refusal: Refusal) -> Atom {
+    match refusal {
+        Refusal::Full => atoms::queue_full(),
+        Refusal::Closed => atoms::queue_closed(),
+        Refusal::TooLarge => atoms::payload_too_large(),
+    }
+}
+
+fn answer<'a>(env: Env<'a>, queue: u32, result: Result<Wakes<Owner>, Refusal>) -> Term<'a> {
+    match result {
+        Ok(wakes) => {
+            wake::from_process(env, queue, wakes);
+            atoms::ok().to_term(env)
+        }
+        Err(refusal) => (atoms::error(), reason(refusal)).encode(env),
+    }
+}
+
+#[rustler::nif]
+fn enqueue<'a>(env: Env<'a>, name: Term<'a>, payload: Term<'a>) -> Term<'a> {
+    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
+    let Some(bytes) = payload::encode(payload) else { return atoms::large().to_term(env) };
+    answer(env, queue.index(), queue.enqueue(bytes.as_slice(), bytes.format()))
+}
+
+#[rustler::nif]
+fn enqueue_after<'a>(env: Env<'a>, name: Term<'a>, payload: Term<'a>, delay_ms: u64) -> Term<'a> {
+    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
+    let Some(bytes) = payload::encode(payload) else { return atoms::large().to_term(env) };
+    answer(env, queue.index(), queue.enqueue_after(bytes.as_slice(), bytes.format(), delay_ms))
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn enqueue_large<'a>(env: Env<'a>, name: Term<'a>, bytes: Binary<'a>, format: Atom, delay_ms: u64) -> Term<'a> {
+    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
+    let format = if format == atoms::binary() { BINARY } else { TERM };
+    answer(env, queue.index(), queue.enqueue_after(bytes.as_slice(), format, delay_ms))
+}
+
+/// Items and bytes of one slice of a batch.
+const SLICE_ITEMS: usize = 256;
+const SLICE_BYTES: usize = 64 * 1024;
+
+#[rustler::nif]
+fn enqueue_many<'a>(env: Env<'a>, name: Term<'a>, payloads: Term<'a>) -> NifResult<Term<'a>> {
+    let Some(queue) = queues::find(name) else {
+        return Ok((atoms::error(), atoms::queue_unavailable(), 0).encode(env));
+    };
+    let mut rest = payloads;
+    let mut slice = Vec::with_capacity(32);
+    let mut bytes = 0;
+    let mut next_is_large = false;
+    while slice.len() < SLICE_ITEMS && bytes < SLICE_BYTES && !rest.is_empty_list() {
+        let (head, tail) = rest.list_get_cell()?;
+        match payload::encode(head) {
+            Some(encoded) => {
+                bytes += encoded.as_slice().len();
+                slice.push(encoded);
+            }
+            None => {
+                next_is_large = true;
+                break;
+            }
+        }
+        rest = tail;
+    }
+    let batch = slice.iter().map(|encoded| (encoded.as_slice(), encoded.format()));
+    let (wakes, refused) = queue.enqueue_many(batch);
+    wake::from_process(env, queue.index(), wakes);
+    Ok(match refused {
+        Some(refused) => (atoms::error(), reason(refused.reason), refused.accepted).encode(env),
+        None if next_is_large => (atoms::large(), slice.len(), rest).encode(env),
+        None if rest.is_empty_list() => (atoms::ok(), slice.len()).encode(env),
+        None => (atoms::more(), slice.len(), rest).encode(env),
+    })
+}

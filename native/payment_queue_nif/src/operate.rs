@@ -1,0 +1,172 @@
+//! Looking at a queue, and operations on it.
+
+use crate::custody::Owner;
+use crate::payload;
+use crate::{atoms, queues, wake};
+use payment_queue_core::{Info, Peeked, Percentiles, Settings, State};
+use rustler::{Encoder, Env, NewBinary, NifResult, Term};
+use std::time::UNIX_EPOCH;
+
+#[rustler::nif]
+fn stats<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
+    let Some(queue) = queues::find(name) else { return Ok(queues::unavailable(env)) };
+    let stats = queue.stats();
+    let keys = [atoms::queue_size(), atoms::in_flight()];
+    Term::map_from_arrays(env, &keys, &[stats.queue_size, stats.in_flight])
+}
+
+#[rustler::nif]
+fn info<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
+    let Some(queue) = queues::find(name) else { return Ok(queues::unavailable(env)) };
+    let Info {
+        settings: Settings { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead },
+        state,
+        queue_size,
+        in_flight,
+        scheduled,
+        bytes,
+        memory,
+        enqueued,
+        settled,
+        redelivered,
+        rejected_full,
+        dead,
+        dead_dropped,
+        purged,
+        consumers,
+        parked,
+        oldest_ms,
+        wait_us,
+    } = queue.info();
+    let state = match state {
+        State::Running => atoms::running(),
+        State::Paused => atoms::paused(),
+        State::Closed => atoms::closed(),
+    };
+    let number = |n: u64| n.encode(env);
+    Term::map_from_pairs(
+        env,
+        &[
+            (atoms::capacity(), number(capacity)),
+            (atoms::max_bytes(), number(max_bytes)),
+            (atoms::max_payload_bytes(), number(max_payload_bytes)),
+            (atoms::max_attempts(), number(max_attempts.into())),
+            (atoms::max_dead(), number(max_dead)),
+            (atoms::state(), state.to_term(env)),
+            (atoms::queue_size(), number(queue_size)),
+            (atoms::in_flight(), number(in_flight)),
+            (atoms::scheduled(), number(scheduled)),
+            (atoms::bytes(), number(bytes)),
+            (atoms::memory(), number(memory)),
+            (atoms::enqueued(), number(enqueued)),
+            (atoms::settled(), number(settled)),
+            (atoms::redelivered(), number(redelivered)),
+            (atoms::rejected_full(), number(rejected_full)),
+            (atoms::dead(), number(dead)),
+            (atoms::dead_dropped(), number(dead_dropped)),
+            (atoms::purged(), number(purged)),
+            (atoms::consumers(), number(consumers)),
+            (atoms::parked(), number(parked)),
+            (atoms::oldest_ms(), number(oldest_ms)),
+            (atoms::wait_us(), percentiles(env, wait_us)?),
+        ],
+    )
+}
+
+fn percentiles<'a>(env: Env<'a>, wait: Percentiles) -> NifResult<Term<'a>> {
+    let Percentiles { p50, p90, p99, p999, max } = wait;
+    let keys = [atoms::p50(), atoms::p90(), atoms::p99(), atoms::p999(), atoms::max()];
+    Term::map_from_arrays(env, &keys, &[p50, p90, p99, p999, max])
+}
+
+fn copy<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
+    NewBinary::from_slice(env, bytes).into()
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn peek<'a>(env: Env<'a>, name: Term<'a>, n: usize) -> Term<'a> {
+    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
+    let seen = queue.peek(n);
+    let pair = |item: &Peeked| (payload::format_atom(item.format), copy(env, &item.payload)).encode(env);
+    let pairs: Vec<Term> = seen.iter().map(pair).collect();
+    pairs.encode(env)
+}
+
+#[rustler::nif]
+fn pause<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
+    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
+    queue.pause();
+    atoms::ok().to_term(env)
+}
+
+#[rustler::nif]
+fn resume<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
+    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
+    wake::from_process(env, queue.index(), queue.resume());
+    atoms::ok().to_term(env)
+}
+
+#[rustler::nif]
+fn close<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
+    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
+    queue.close();
+    atoms::ok().to_term(env)
+}
+
+#[rustler::nif]
+fn reopen<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
+    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
+    queue.reopen();
+    atoms::ok().to_term(env)
+}
+
+#[rustler::nif]
+fn await_idle<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
+    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
+    match queue.await_idle(Owner::of(env)) {
+        None => atoms::idle().to_term(env),
+        Some(token) => (atoms::waiting(), token).encode(env),
+    }
+}
+
+#[rustler::nif]
+fn cancel_await<'a>(env: Env<'a>, name: Term<'a>, token: u64) -> Term<'a> {
+    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
+    queue.cancel_await(token);
+    atoms::ok().to_term(env)
+}
+
+/// Items that one call of `purge` or `requeue_dead` moves at the most.
+const SLICE: usize = 1000;
+
+#[rustler::nif]
+fn purge<'a>(env: Env<'a>, name: Term<'a>, max: usize) -> Term<'a> {
+    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
+    let (purged, wakes) = queue.purge(max.min(SLICE));
+    wake::from_process(env, queue.index(), wakes);
+    purged.encode(env)
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn dead_letters<'a>(env: Env<'a>, name: Term<'a>, n: usize) -> Term<'a> {
+    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
+    let letters = queue.dead_letters(n);
+    let rows: Vec<Term> = letters
+        .iter()
+        .map(|letter| {
+            let payload = copy(env, &letter.payload);
+            let reason = copy(env, &letter.reason);
+            let died_at = letter.died_at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+            (payload::format_atom(letter.format), payload, reason, letter.attempts, died_at).encode(env)
+        })
+        .collect();
+    rows.encode(env)
+}
+
+#[rustler::nif]
+fn requeue_dead<'a>(env: Env<'a>, name: Term<'a>, max: usize) -> Term<'a> {
+    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
+    let (moved, wakes) = queue.requeue_dead(max.min(SLICE));
+    wake::from_process(env, queue.index(), wakes);
+    moved.encode(env)
+}
