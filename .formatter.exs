@@ -1,0 +1,10 @@
+[
+  line_length: 120,
+  inputs: [
+    "{mix,.formatter}.exs",
+    "native/*.exs",
+    "{lib,test,bench}/**/*.{ex,exs}",
+    "examples/*/{mix,.formatter}.exs",
+    "examples/*/{lib,test,config}/**/*.{ex,exs}"
+  ]
+]

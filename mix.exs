@@ -1,0 +1,63 @@
+Code.require_file("native/mix_compiler.exs", __DIR__)
+
+defmodule PaymentQueue.MixProject do
+  use Mix.Project
+
+  def project do
+    [
+      app: :payment_queue,
+      version: version(),
+      elixir: "~> 1.14",
+      name: "PaymentQueue",
+      description: "A bounded in-memory work queue in a Rust NIF, drained by supervised workers",
+      compilers: [:payment_queue_nif] ++ Mix.compilers(),
+      elixirc_paths: elixirc_paths(Mix.env()),
+      # Tests and benches use Debian's Erlang libraries (proper, mochiweb), which are no dependencies.
+      prune_code_paths: not working_on_it?(),
+      test_coverage: [ignore_modules: [PaymentQueue.Native]],
+      package: package(),
+      docs: docs(),
+      deps: []
+    ]
+  end
+
+  def application, do: [extra_applications: [:logger]]
+
+  # The workspace's Cargo.toml is the one place where the version stands.
+  defp version do
+    [_, version] = Regex.run(~r/^version = "(.+)"/m, File.read!(Path.join(__DIR__, "Cargo.toml")))
+    version
+  end
+
+  # The replaced queues serve comparisons: an application that depends on PaymentQueue never gets them.
+  defp elixirc_paths(env) do
+    cond do
+      not working_on_it?() -> ["lib"]
+      env == :test -> ["lib", "bench/baseline", "test/support"]
+      true -> ["lib", "bench/baseline"]
+    end
+  end
+
+  # While Mix reads the project of a dependency, the project that depends on it is the current one.
+  defp working_on_it?, do: Mix.Project.get() == nil and Mix.env() in [:dev, :test, :bench]
+
+  defp package do
+    [
+      licenses: ["Apache-2.0"],
+      files: ~w(lib native .cargo Cargo.toml Cargo.lock mix.exs .formatter.exs README.md CHANGELOG.md LICENSE)
+    ]
+  end
+
+  defp docs do
+    [
+      main: "readme",
+      extras: [
+        "README.md",
+        "CHANGELOG.md",
+        {"native/payment_queue_core/README.md", filename: "native-core", title: "Inside the core crate"},
+        {"native/payment_queue_nif/README.md", filename: "native-nif", title: "Inside the NIF crate"}
+        | Path.wildcard(Path.join(__DIR__, "guides/*.md"))
+      ]
+    ]
+  end
+end
