@@ -167,7 +167,8 @@ defmodule PaymentQueue.Native do
   @spec await_idle(atom()) :: :idle | {:waiting, pos_integer()} | unavailable()
   def await_idle(_queue), do: err()
 
-  @spec cancel_await(atom(), pos_integer()) :: :ok
+  @doc "`:delivered`: too late, the message is in the mailbox or on its way."
+  @spec cancel_await(atom(), pos_integer()) :: :ok | :delivered | unavailable()
   def cancel_await(_queue, _token), do: err()
 
   @doc "Removes at most `max` waiting or scheduled items, at most one slice; 0 when none is left."

@@ -1,0 +1,389 @@
+defmodule PaymentQueue do
+  @moduledoc """
+  A bounded work queue in native memory, drained by supervised workers.
+
+      children = [
+        {PaymentQueue, capacity: 10_000, handler: MyApp.PayGateway, concurrency: 16}
+      ]
+
+      # in a request handler
+      case PaymentQueue.enqueue(payment) do
+        :ok -> send_resp(conn, 204, "")
+        {:error, :queue_full} -> send_resp(conn, 503, ~s({"error":"queue_full"}))
+      end
+
+  A queue is named by an atom; every call takes the name and falls back to `:default`. Enqueueing, taking and reading the
+  counters are calls into native code: no process, no message, no copy of the backlog on any BEAM heap.
+
+  ## What holds, always
+
+    * **Bound**: with any number of producers there are never more than `capacity` items, nor more than `max_bytes`
+      bytes, accepted and not yet taken. Redeliveries and retries are never refused for want of room.
+    * **Custody**: an item belongs to the process that took it. When that process dies, by whatever exit, the item is
+      back at the head of its queue at once, with its attempt count raised; after `max_attempts` it is a dead letter.
+      A lease that was redelivered is stale: settling it is refused.
+    * **Order**: first in, first out; redelivered items come before fresh ones, oldest first.
+    * **Survival**: the queue outlives every BEAM process, its own supervisor included. It ends with the VM.
+    * **No polling**: a parked taker is woken by the enqueue itself, and one item wakes one taker.
+
+  ## Settling
+
+  Delivery is at least once: what was taken is redelivered unless it is settled by `ack/1` or `reject/2`. With a
+  `handler:` the workers do that (see `PaymentQueue.Handler`); `take/1` and `dequeue/1` are for consumers of your own.
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_overview)
+      iex> PaymentQueue.enqueue(%{amount: 1990}, queue: :docs_overview)
+      :ok
+      iex> {:ok, %{amount: 1990}, lease} = PaymentQueue.take(queue: :docs_overview)
+      iex> PaymentQueue.stats(:docs_overview)
+      %{queue_size: 0, in_flight: 1}
+      iex> PaymentQueue.ack(lease)
+      :ok
+      iex> PaymentQueue.take(queue: :docs_overview)
+      :empty
+  """
+
+  alias PaymentQueue.{Lease, Native, Operations, Options, Payload, Reason, Taking}
+
+  @typedoc "The name of a queue: any atom but `nil`, `true` and `false`, at most 200 bytes."
+  @type queue :: atom()
+
+  @typedoc "One delivery of one item. Valid until it is settled or its holder dies; never after a restart of the VM."
+  @opaque lease :: {non_neg_integer(), non_neg_integer(), pos_integer()}
+
+  @type refusal :: :queue_full | :queue_closed | :queue_unavailable | :payload_too_large | :duplicate
+
+  @type dead_letter :: %{payload: term(), reason: term(), attempts: pos_integer(), died_at: DateTime.t()}
+
+  defguardp is_lease(a, b, c) when is_integer(a) and is_integer(b) and is_integer(c)
+  defguardp is_wait(timeout) when timeout == :infinity or (is_integer(timeout) and timeout in 0..4_294_967_295)
+
+  # --- a queue's life ------------------------------------------------------------------------------------------------
+
+  @doc """
+  Starts a queue and, with `handler:`, its workers, linked to the caller. Usually called by a supervisor.
+
+  If the queue exists from before (its tree was stopped or killed), it is found again with its items, the settings are
+  applied and it is open; if it was paused, it still is. A name whose tree is running gives `{:error, {:already_started, pid}}`.
+
+  | option | default | |
+  |---|---|---|
+  | `name:` | `:default` | an atom |
+  | `capacity:` | `10_000` | most items accepted and not yet taken, 1 to 134_217_727 |
+  | `max_bytes:` | 256 MiB | most payload bytes accepted and not yet taken, up to 32 GiB - 1 |
+  | `max_payload_bytes:` | 1 MiB | most bytes of one payload, up to 1 GiB - 1 and to `max_bytes` |
+  | `max_attempts:` | `20` | deliveries of an item before it is a dead letter, 1 to 65_535 |
+  | `max_dead:` | `1_000` | dead letters kept; beyond that the oldest is dropped and counted |
+  | `handler:` | none | see `PaymentQueue.Handler`; without it only the queue is started |
+  | `concurrency:` | 2 per scheduler | number of workers, 0 to 65_535 |
+  | `handler_timeout:` | `:infinity` | ms after which a running handler is killed and its item tried again |
+  | `backoff:` | `[min: 100, max: 60_000, jitter: 0.2]` | see `PaymentQueue.Backoff` |
+  | `batch:` | `[size: 1, wait: 0]` | with `size` > 1 the handler gets a list, filled for at most `wait` ms |
+  | `shutdown:` | `15_000` | ms that running handlers have to finish when the tree is stopped |
+
+  On an orderly stop the queue is closed (`enqueue/2` answers `{:error, :queue_closed}`), running handlers have `shutdown`
+  ms to finish, and what was not finished is in the queue for the next start. A killed tree leaves the queue open.
+
+  An unknown option or a value out of range raises `ArgumentError`.
+
+      iex> PaymentQueue.start_link(name: :docs_typo, capcity: 10)
+      ** (ArgumentError) unknown option :capcity for PaymentQueue.start_link/1. Did you mean :capacity?
+  """
+  @spec start_link(keyword()) :: Supervisor.on_start()
+  def start_link(opts), do: opts |> Options.start!() |> PaymentQueue.Supervisor.start_link()
+
+  @doc "A child specification; its id holds the queue's name, so one supervisor can have several queues."
+  @spec child_spec(keyword()) :: Supervisor.child_spec()
+  def child_spec(opts) do
+    name = if Keyword.keyword?(opts), do: Keyword.get(opts, :name, :default), else: :default
+    %{id: {__MODULE__, name}, start: {__MODULE__, :start_link, [opts]}, type: :supervisor}
+  end
+
+  @doc """
+  Changes `capacity:`, `max_bytes:`, `max_payload_bytes:`, `max_attempts:` or `max_dead:` of a live queue; the others keep
+  their value. A capacity below the present size refuses new items until the queue has shrunk; nothing is dropped.
+
+  Any other option cannot change on a live queue and raises `ArgumentError` (`scale/2` changes the number of workers). A
+  restart of the tree applies the options of its `start_link/1` again.
+  """
+  @spec configure(queue(), keyword()) :: :ok
+  def configure(queue, opts), do: Operations.configure(queue, opts)
+
+  @doc "The names of all queues that were ever started in this VM, in no particular order."
+  @spec queues() :: [queue()]
+  def queues, do: Native.queues()
+
+  # --- in ------------------------------------------------------------------------------------------------------------
+
+  @doc """
+  Puts a payload, any term, at the tail of a queue. Calls no process; a small payload costs a few hundred nanoseconds.
+
+  Options: `queue:` (default `:default`) and `delay:` in milliseconds (default 0), before which the item is not taken. A
+  delayed item takes up room from the start.
+
+  Answers `:ok`, or `{:error, reason}`:
+
+    * `:queue_full`: there is no room for another item or for its bytes
+    * `:payload_too_large`: the payload alone is over `max_payload_bytes`
+    * `:queue_closed`: the queue is draining or its tree was stopped
+    * `:queue_unavailable`: no queue of that name was ever started
+
+  Binaries are kept as they are, other terms in the external term format, so what is taken out equals what was put in.
+  Pids and references keep their meaning within the VM; a local function needs its module to be loaded still.
+  """
+  @spec enqueue(term(), keyword()) :: :ok | {:error, refusal()}
+  def enqueue(payload, opts \\ [])
+  def enqueue(payload, []), do: enqueue_to(:default, payload)
+  def enqueue(payload, queue: queue) when is_atom(queue), do: enqueue_to(queue, payload)
+
+  def enqueue(payload, opts) do
+    case Options.call!(:enqueue, opts) do
+      %{queue: queue, delay: 0} -> enqueue_to(queue, payload)
+      %{queue: queue, delay: delay} -> enqueue_after(queue, payload, delay)
+    end
+  end
+
+  defp enqueue_to(queue, payload) do
+    case Native.enqueue(queue, payload) do
+      :large -> Payload.enqueue_large(queue, payload, 0)
+      answer -> answer
+    end
+  end
+
+  defp enqueue_after(queue, payload, delay) do
+    case Native.enqueue_after(queue, payload, delay) do
+      :large -> Payload.enqueue_large(queue, payload, delay)
+      answer -> answer
+    end
+  end
+
+  @doc """
+  Enqueues a list of payloads in their order. Options as for `enqueue/2`.
+
+  `{:ok, n}`: all `n` are in. `{:error, reason, n}`: the first `n` are in, the next one was refused for `reason`, and the
+  rest was not tried: `Enum.drop(payloads, n)` is what is left to do.
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_many, capacity: 2)
+      iex> PaymentQueue.enqueue_many([:a, :b, :c], queue: :docs_many)
+      {:error, :queue_full, 2}
+  """
+  @spec enqueue_many([term()], keyword()) :: {:ok, non_neg_integer()} | {:error, refusal(), non_neg_integer()}
+  def enqueue_many(payloads, opts \\ [])
+  def enqueue_many(payloads, []) when is_list(payloads), do: enqueue_slices(:default, payloads, 0)
+
+  def enqueue_many(payloads, queue: queue) when is_list(payloads) and is_atom(queue),
+    do: enqueue_slices(queue, payloads, 0)
+
+  def enqueue_many(payloads, opts) when is_list(payloads) do
+    case Options.call!(:enqueue, opts) do
+      %{queue: queue, delay: 0} -> enqueue_slices(queue, payloads, 0)
+      %{queue: queue, delay: delay} -> enqueue_each(queue, payloads, delay, 0)
+    end
+  end
+
+  defp enqueue_slices(queue, payloads, done) do
+    case Native.enqueue_many(queue, payloads) do
+      {:ok, n} -> {:ok, done + n}
+      {:more, n, rest} -> enqueue_slices(queue, rest, done + n)
+      {:large, n, [payload | rest]} -> enqueue_one_large(queue, payload, rest, done + n)
+      {:error, reason, n} -> {:error, reason, done + n}
+    end
+  end
+
+  defp enqueue_one_large(queue, payload, rest, done) do
+    case Payload.enqueue_large(queue, payload, 0) do
+      :ok -> enqueue_slices(queue, rest, done + 1)
+      {:error, reason} -> {:error, reason, done}
+    end
+  end
+
+  defp enqueue_each(_queue, [], _delay, done), do: {:ok, done}
+
+  defp enqueue_each(queue, [payload | rest], delay, done) do
+    case enqueue_after(queue, payload, delay) do
+      :ok -> enqueue_each(queue, rest, delay, done + 1)
+      {:error, reason} -> {:error, reason, done}
+    end
+  end
+
+  # --- out -----------------------------------------------------------------------------------------------------------
+
+  @doc """
+  Takes the next item: `{:ok, payload, lease}`, or `:empty`.
+
+  The item is the caller's until the lease is settled with `ack/1`, `nack/2` or `reject/2`, or until the caller dies, which
+  puts it back at the head of the queue.
+
+    * `queue:` (default `:default`)
+    * `timeout:` milliseconds or `:infinity` (default 0): without an item the caller is parked, without polling, until
+      an item is handed to it or the time is over. The item arrives as a message that this call receives; a mailbox of
+      many unrelated messages makes that slower.
+    * `ack: lease`: settles the last item and takes the next in one native call, for loops of your own. If that lease is
+      stale, the answer is `{:error, :stale_lease}` and nothing is taken.
+
+  A paused queue is `:empty`. A queue that was never started raises `ArgumentError`.
+  """
+  @spec take(keyword()) :: {:ok, term(), lease()} | :empty | {:error, :stale_lease}
+  def take(opts \\ [])
+  def take([]), do: taken(Native.take(:default), :default)
+  def take(queue: queue) when is_atom(queue), do: taken(Native.take(queue), queue)
+
+  def take(queue: queue, ack: {a, b, c} = lease) when is_atom(queue) and is_lease(a, b, c),
+    do: taken(Native.settle_take(queue, lease), queue)
+
+  def take(queue: queue, ack: {a, b, c} = lease, timeout: timeout)
+      when is_atom(queue) and is_lease(a, b, c) and is_wait(timeout),
+      do: Taking.take(queue, lease, timeout)
+
+  def take(queue: queue, timeout: timeout) when is_atom(queue) and is_wait(timeout),
+    do: Taking.take(queue, nil, timeout)
+
+  def take(opts) do
+    %{queue: queue, ack: lease, timeout: timeout} = Options.call!(:take, opts)
+    Taking.take(queue, lease, timeout)
+  end
+
+  defp taken({:ok, _, _} = item, _queue), do: item
+  defp taken(:empty, _queue), do: :empty
+  defp taken(other, queue), do: Taking.finish(other, queue)
+
+  @doc """
+  Takes up to `n` items that are there now, oldest first, as `[{payload, lease}]`.
+
+  Options: `queue:`, and `timeout:` (milliseconds or `:infinity`, default 0) to wait for the first of them.
+  """
+  @spec take_many(non_neg_integer(), keyword()) :: [{term(), lease()}]
+  def take_many(n, opts \\ [])
+  def take_many(n, queue: queue) when is_integer(n) and n >= 0 and is_atom(queue), do: Taking.many(queue, n)
+
+  def take_many(n, opts) do
+    %{queue: queue, timeout: timeout} = Options.call!(:take_many, opts)
+    Taking.many_wait(queue, Options.count!(n, :n, 0, Options.max_items()), timeout)
+  end
+
+  @doc """
+  Takes an item and settles it in one call: `{:ok, payload, wait_ms}` or `:empty`. At most once: if the caller dies now,
+  the item is gone.
+
+  `wait_ms` says how long the item was in the queue; it is 0 for an item that was handed to a caller already waiting for
+  it. Options: `queue:` and `timeout:` as for `take/1`.
+  """
+  @spec dequeue(keyword()) :: {:ok, term(), non_neg_integer()} | :empty
+  def dequeue(opts \\ [])
+  def dequeue([]), do: Taking.dequeue(:default, 0)
+  def dequeue(queue: queue) when is_atom(queue), do: Taking.dequeue(queue, 0)
+
+  def dequeue(opts) do
+    %{queue: queue, timeout: timeout} = Options.call!(:dequeue, opts)
+    Taking.dequeue(queue, timeout)
+  end
+
+  @doc "Settles an item for good. Any process may do it. `{:error, :stale_lease}`: it was settled or redelivered before."
+  @spec ack(lease()) :: :ok | {:error, :stale_lease}
+  def ack({a, b, c} = lease) when is_lease(a, b, c), do: Native.ack(lease)
+  def ack(other), do: no_lease!(other)
+
+  @doc """
+  Gives an item back: to the head of its queue at once, or, with `delay: ms`, after that time. The attempt is used up; the
+  last one makes it a dead letter.
+  """
+  @spec nack(lease(), keyword()) :: :ok | {:error, :stale_lease}
+  def nack(lease, opts \\ [])
+  def nack({a, b, c} = lease, []) when is_lease(a, b, c), do: Native.nack(lease, 0)
+
+  def nack({a, b, c} = lease, opts) when is_lease(a, b, c), do: Native.nack(lease, Options.call!(:nack, opts).delay)
+  def nack(other, _opts), do: no_lease!(other)
+
+  @doc """
+  Makes an item a dead letter. The reason, any term, is kept with it; one of more than 4 KiB as the beginning of its
+  `inspect/2`.
+  """
+  @spec reject(lease(), term()) :: :ok | {:error, :stale_lease}
+  def reject({a, b, c} = lease, reason) when is_lease(a, b, c), do: Native.reject(lease, Reason.encode(reason))
+  def reject(other, _reason), do: no_lease!(other)
+
+  @doc "Which delivery of its item a lease is: 1 for the first."
+  @spec attempt(lease()) :: pos_integer()
+  def attempt({a, b, c} = lease) when is_lease(a, b, c), do: Lease.attempt(lease)
+  def attempt(other), do: no_lease!(other)
+
+  @spec no_lease!(term()) :: no_return()
+  defp no_lease!(other),
+    do: raise(ArgumentError, "expected a lease that take/1 gave out, got: #{inspect(other, limit: 5)}")
+
+  # --- looking -------------------------------------------------------------------------------------------------------
+
+  @doc """
+  How many items wait and how many are taken and not settled: atomic reads, no process, a fraction of a microsecond.
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_stats)
+      iex> PaymentQueue.stats(:docs_stats)
+      %{queue_size: 0, in_flight: 0}
+  """
+  @spec stats(queue()) :: %{queue_size: non_neg_integer(), in_flight: non_neg_integer()}
+  def stats(queue \\ :default) do
+    case Native.stats(queue) do
+      %{} = stats -> stats
+      {:error, :queue_unavailable} -> Taking.unavailable!(queue)
+    end
+  end
+
+  @doc """
+  Everything a queue knows about itself, as a map: the settings, the counters since it was created, and the present state.
+
+  With nothing in between two steps, `enqueued = settled + queue_size + in_flight + scheduled + dead + dead_dropped + purged`.
+  """
+  @spec info(queue()) :: map()
+  def info(queue \\ :default), do: queue |> Native.info() |> Operations.known!(queue)
+
+  @doc """
+  The payloads of the first `n` waiting items, in the order in which they would be taken. Removes nothing. Copies what it
+  shows, on a dirty scheduler: it is meant for people and tests, not for a hot path.
+  """
+  @spec peek(non_neg_integer(), queue()) :: [term()]
+  def peek(n \\ 1, queue \\ :default), do: Operations.peek(queue, n)
+
+  @doc """
+  Up to `n` dead letters, oldest first. Removes nothing; costs like `peek/2`.
+
+  The reason is what the handler or `reject/2` gave, `:timeout` for an item whose handler was killed by `handler_timeout:`,
+  `:consumer_down` for one whose holder died, and `:max_attempts` for one that was given back by `nack/2` too often.
+  """
+  @spec dead_letters(queue(), non_neg_integer()) :: [dead_letter()]
+  def dead_letters(queue \\ :default, n \\ 100), do: Operations.dead_letters(queue, n)
+
+  # --- operating -----------------------------------------------------------------------------------------------------
+
+  @doc "Stops handing out items; `enqueue/2` goes on. Running handlers finish, workers and takers wait."
+  @spec pause(queue()) :: :ok
+  def pause(queue \\ :default), do: queue |> Native.pause() |> Operations.known!(queue)
+
+  @doc "Ends a `pause/1`, and opens a queue that `drain/2` or an orderly stop closed."
+  @spec resume(queue()) :: :ok
+  def resume(queue \\ :default), do: Operations.resume(queue)
+
+  @doc """
+  Sets the number of workers of a running queue, 0 included. Surplus workers stop after their present item. Holds until
+  the tree restarts. `{:error, :no_workers}`: the queue was started without a handler, or its tree is not running.
+  """
+  @spec scale(queue(), non_neg_integer()) :: :ok | {:error, :no_workers}
+  def scale(queue \\ :default, workers), do: Operations.scale(queue, workers)
+
+  @doc """
+  Closes a queue and waits, without polling, until nothing is queued, in flight or scheduled.
+
+  `{:error, :timeout}` after `timeout:` ms (default: the `shutdown:` of the queue); what is left stays in the queue. Either
+  way the queue stays closed until `resume/1` or a new start. Retries and delayed items count as left, so their
+  delays may outlast the timeout; a paused queue with items does not get empty.
+  """
+  @spec drain(queue(), keyword()) :: :ok | {:error, :timeout}
+  def drain(queue \\ :default, opts \\ []), do: Operations.drain(queue, opts)
+
+  @doc "Removes all waiting and scheduled items for good. Items in flight and dead letters are left alone."
+  @spec purge(queue()) :: {:ok, non_neg_integer()}
+  def purge(queue \\ :default), do: Operations.purge(queue)
+
+  @doc "Puts dead letters, oldest first, back at the tail of the queue with their attempts reset: all of them, or `n`."
+  @spec requeue_dead(queue(), non_neg_integer() | :all) :: {:ok, non_neg_integer()}
+  def requeue_dead(queue \\ :default, n \\ :all), do: Operations.requeue_dead(queue, n)
+end

@@ -1,0 +1,107 @@
+defmodule PaymentQueue.Operations do
+  @moduledoc false
+  # What an operator does to a live queue and what takes more than one native call.
+
+  alias PaymentQueue.{Native, Options, Payload, Reason, Taking}
+
+  @doc "The answer of a native call about a queue, or an `ArgumentError` if there is no such queue."
+  @spec known!(answer | {:error, :queue_unavailable}, atom()) :: answer when answer: term()
+  def known!({:error, :queue_unavailable}, queue), do: Taking.unavailable!(queue)
+  def known!(answer, _queue), do: answer
+
+  @spec configure(atom(), keyword()) :: :ok
+  def configure(queue, opts) do
+    present = queue |> Native.settings() |> known!(queue)
+    queue |> Native.configure(Options.reconfigure!(opts, present)) |> known!(queue)
+  end
+
+  @spec resume(atom()) :: :ok
+  def resume(queue) do
+    # Reopened first: whoever is woken by the resume may enqueue follow-up work.
+    queue |> Native.reopen() |> known!(queue)
+    queue |> Native.resume() |> known!(queue)
+  end
+
+  @spec scale(atom(), term()) :: :ok | {:error, :no_workers}
+  def scale(queue, workers) do
+    Options.count!(workers, :workers, 0, Options.max_workers())
+    _ = queue |> Native.settings() |> known!(queue)
+
+    case PaymentQueue.Supervisor.pool(queue) do
+      nil -> {:error, :no_workers}
+      pool -> PaymentQueue.Workers.Pool.scale(pool, workers)
+    end
+  end
+
+  @spec drain(atom(), keyword()) :: :ok | {:error, :timeout}
+  def drain(queue, opts) do
+    %{timeout: timeout} = Options.call!(:drain, opts)
+    queue |> Native.close() |> known!(queue)
+    idle(queue, Taking.deadline(timeout || PaymentQueue.Supervisor.shutdown(queue)))
+  end
+
+  defp idle(queue, deadline) do
+    case Native.await_idle(queue) do
+      :idle -> :ok
+      {:waiting, token} -> await_idle(queue, token, deadline)
+      {:error, :queue_unavailable} -> Taking.unavailable!(queue)
+    end
+  end
+
+  defp await_idle(queue, token, deadline) do
+    receive do
+      {:payment_queue, :idle, ^token} -> :ok
+    after
+      Taking.remaining(deadline) ->
+        case Native.cancel_await(queue, token) do
+          :ok -> {:error, :timeout}
+          # Idle at the last moment: the message is certain to come, and must not stay in the caller's mailbox.
+          :delivered -> await_idle(queue, token, :infinity)
+        end
+    end
+  end
+
+  @spec purge(atom()) :: {:ok, non_neg_integer()}
+  def purge(queue) do
+    # Bounded by what is there now: with producers at work, "until empty" might never end.
+    info = queue |> Native.info() |> known!(queue)
+    {:ok, slices(&Native.purge(queue, &1), info.queue_size + info.scheduled, 0)}
+  end
+
+  @spec requeue_dead(atom(), term()) :: {:ok, non_neg_integer()}
+  def requeue_dead(queue, n) do
+    unless n == :all, do: Options.count!(n, :n, 0, Options.max_items())
+    info = queue |> Native.info() |> known!(queue)
+    # `:all` sorts after every integer.
+    {:ok, slices(&Native.requeue_dead(queue, &1), min(n, info.dead), 0)}
+  end
+
+  defp slices(_move, 0, done), do: done
+
+  defp slices(move, left, done) do
+    case move.(left) do
+      0 -> done
+      n -> slices(move, left - n, done + n)
+    end
+  end
+
+  @spec peek(atom(), term()) :: [term()]
+  def peek(queue, n) do
+    Options.count!(n, :n, 0, Options.max_items())
+    for {format, bytes} <- queue |> Native.peek(n) |> known!(queue), do: Payload.decode(format, bytes)
+  end
+
+  @spec dead_letters(atom(), term()) :: [PaymentQueue.dead_letter()]
+  def dead_letters(queue, n) do
+    Options.count!(n, :n, 0, Options.max_items())
+
+    for {format, bytes, reason, attempts, died_at} <- queue |> Native.dead_letters(n) |> known!(queue) do
+      %{
+        payload: Payload.decode(format, bytes),
+        reason: Reason.decode(reason),
+        attempts: attempts,
+        died_at: DateTime.from_unix!(died_at, :millisecond)
+      }
+    end
+  end
+end

@@ -1,0 +1,245 @@
+defmodule PaymentQueue.Options do
+  @moduledoc false
+  # The library's own option schemas: one place that says which options exist, what they accept, and what they default
+  # to. Nothing here runs on the hot path; `PaymentQueue` matches the frequent option lists in function heads.
+
+  @max_items 134_217_727
+  @max_bytes 34_359_738_367
+  @max_payload 1_073_741_823
+  @max_attempts 65_535
+  @max_dead 10_000_000
+  @max_workers 65_535
+  @max_ms 4_294_967_295
+  @max_name 200
+
+  @default_max_payload 1_048_576
+
+  # Settings of the native queue, in the order of `t:PaymentQueue.Native.settings/0`.
+  @settings [:capacity, :max_bytes, :max_payload_bytes, :max_attempts, :max_dead]
+
+  @start [
+    name: {:name, :default},
+    capacity: {{:integer, 1, @max_items}, 10_000},
+    max_bytes: {{:integer, 1, @max_bytes}, 268_435_456},
+    max_payload_bytes: {{:integer, 1, @max_payload}, @default_max_payload},
+    max_attempts: {{:integer, 1, @max_attempts}, 20},
+    max_dead: {{:integer, 0, @max_dead}, 1_000},
+    handler: {:handler, nil},
+    concurrency: {{:integer, 0, @max_workers}, nil},
+    handler_timeout: {{:timeout, 1}, :infinity},
+    backoff: {:backoff, []},
+    batch: {:batch, []},
+    shutdown: {{:timeout, 0}, 15_000}
+  ]
+
+  @calls %{
+    enqueue: [queue: {:name, :default}, delay: {{:integer, 0, @max_ms}, 0}],
+    take: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}, ack: {:lease, nil}],
+    take_many: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}],
+    dequeue: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}],
+    nack: [delay: {{:integer, 0, @max_ms}, 0}],
+    drain: [timeout: {{:timeout, 0}, nil}],
+    drain_queue: [
+      queue: {:name, :default},
+      handler: {:handler, nil},
+      with_retries: {:boolean, false},
+      limit: {{:timeout, 1}, :infinity}
+    ],
+    all_enqueued: [queue: {:name, :default}]
+  }
+
+  # Announced for later versions. What each may be today without asking for the feature.
+  @later [
+    priority: [0],
+    key: [nil],
+    partition: [nil],
+    unique_for: [nil],
+    rate_limit: [nil],
+    durability: [:none],
+    engine: [nil],
+    order: [:fifo],
+    dir: [nil],
+    priorities: [1]
+  ]
+
+  @doc "Validates the options of `PaymentQueue.start_link/1` and fills in the defaults."
+  @spec start!(keyword()) :: map()
+  def start!(opts) do
+    config = opts |> validate!(@start, "PaymentQueue.start_link/1") |> bound_payload!(opts)
+    %{config | concurrency: config.concurrency || 2 * System.schedulers_online()}
+  end
+
+  @doc "Validates the options of one call and fills in the defaults."
+  @spec call!(atom(), keyword()) :: map()
+  def call!(call, opts), do: validate!(opts, Map.fetch!(@calls, call), "PaymentQueue.#{call}")
+
+  @doc "The settings of the native queue out of validated options."
+  @spec settings(map()) :: PaymentQueue.Native.settings()
+  def settings(config), do: @settings |> Enum.map(&Map.fetch!(config, &1)) |> List.to_tuple()
+
+  @doc "The settings that `PaymentQueue.configure/2` asks for, on top of the present ones."
+  @spec reconfigure!(keyword(), PaymentQueue.Native.settings()) :: PaymentQueue.Native.settings()
+  def reconfigure!(opts, present) do
+    keyword!(opts, "PaymentQueue.configure/2")
+    Enum.each(opts, fn {key, _} -> live!(key) end)
+    schema = Keyword.take(@start, @settings)
+    validate!(opts, schema, "PaymentQueue.configure/2")
+    merged = @settings |> Enum.zip(Tuple.to_list(present)) |> Map.new() |> Map.merge(Map.new(opts))
+    merged |> bound_payload!(opts) |> settings()
+  end
+
+  @doc "A queue name, or an `ArgumentError` that says what a name is."
+  @spec name!(term(), atom()) :: atom()
+  def name!(value, option \\ :queue), do: check!(:name, option, value)
+
+  @doc "A count between the bounds, for the positional arguments of the API."
+  @spec count!(term(), atom(), non_neg_integer(), non_neg_integer()) :: non_neg_integer()
+  def count!(value, name, min, max), do: check!({:integer, min, max}, name, value)
+
+  @doc "The most workers that one queue may have."
+  @spec max_workers() :: pos_integer()
+  def max_workers, do: @max_workers
+
+  @doc "The most items that one queue may hold."
+  @spec max_items() :: pos_integer()
+  def max_items, do: @max_items
+
+  @doc "The longest delay or timeout, in milliseconds (49.7 days, as in `receive ... after`)."
+  @spec max_ms() :: pos_integer()
+  def max_ms, do: @max_ms
+
+  # --- the validator ---------------------------------------------------------------------------------------------
+
+  defp validate!(opts, schema, where) do
+    keyword!(opts, where)
+
+    Enum.reduce(opts, defaults(schema), fn {key, value}, acc ->
+      case List.keyfind(schema, key, 0) do
+        {_, {type, _}} ->
+          Map.put(acc, key, check!(type, key, value))
+
+        nil ->
+          later!(key, value, schema, where)
+          acc
+      end
+    end)
+  end
+
+  # Through the same checks, which also bring a value into its final form.
+  defp defaults(schema),
+    do: Map.new(schema, fn {key, {type, default}} -> {key, if(default != nil, do: check!(type, key, default))} end)
+
+  defp keyword!(opts, where) do
+    unless Keyword.keyword?(opts) do
+      raise ArgumentError, "#{where} expects its options as a keyword list, got: #{show(opts)}"
+    end
+  end
+
+  defp later!(key, value, schema, where) do
+    case List.keyfind(@later, key, 0) do
+      nil ->
+        raise ArgumentError, "unknown option #{inspect(key)} for #{where}. " <> suggest(key, Keyword.keys(schema))
+
+      {_, allowed} ->
+        unless value in allowed do
+          raise ArgumentError,
+                "option #{inspect(key)} is not supported yet by #{where} (got: #{show(value)}); leave it out"
+        end
+    end
+  end
+
+  defp live!(key) do
+    cond do
+      key in @settings ->
+        :ok
+
+      Keyword.has_key?(@start, key) or Keyword.has_key?(@later, key) ->
+        raise ArgumentError,
+              "option #{inspect(key)} cannot change on a live queue#{instead(key)}; " <>
+                "what can: #{Enum.map_join(@settings, ", ", &inspect/1)}"
+
+      true ->
+        raise ArgumentError, "unknown option #{inspect(key)} for PaymentQueue.configure/2. " <> suggest(key, @settings)
+    end
+  end
+
+  defp instead(:concurrency), do: " by configure/2 (PaymentQueue.scale/2 changes it)"
+  defp instead(_), do: ""
+
+  defp suggest(key, known) do
+    text = to_string(key)
+    {score, best} = known |> Enum.map(&{String.jaro_distance(text, to_string(&1)), &1}) |> Enum.max()
+
+    if score >= 0.75,
+      do: "Did you mean #{inspect(best)}?",
+      else: "Known options: #{Enum.map_join(known, ", ", &inspect/1)}"
+  end
+
+  # An explicit pair that contradicts itself is an error; a default gives way.
+  defp bound_payload!(%{max_payload_bytes: payload, max_bytes: bytes} = config, _opts) when payload <= bytes, do: config
+
+  defp bound_payload!(%{max_bytes: bytes} = config, opts) do
+    if Keyword.has_key?(opts, :max_payload_bytes) do
+      invalid!(:max_payload_bytes, config.max_payload_bytes, "at most :max_bytes, which is #{bytes}")
+    else
+      %{config | max_payload_bytes: bytes}
+    end
+  end
+
+  # --- types -------------------------------------------------------------------------------------------------------
+
+  defp check!(:name, option, value) do
+    if is_atom(value) and value not in [nil, true, false] and byte_size(Atom.to_string(value)) in 1..@max_name,
+      do: value,
+      else: invalid!(option, value, "an atom of 1 to #{@max_name} bytes, not nil, true or false")
+  end
+
+  defp check!({:integer, min, max}, option, value) do
+    if is_integer(value) and value >= min and value <= max,
+      do: value,
+      else: invalid!(option, value, "an integer in #{min}..#{max}")
+  end
+
+  defp check!({:timeout, _min}, _option, :infinity), do: :infinity
+
+  defp check!({:timeout, min}, option, value) do
+    if is_integer(value) and value >= min and value <= @max_ms,
+      do: value,
+      else: invalid!(option, value, "milliseconds in #{min}..#{@max_ms}, or :infinity")
+  end
+
+  defp check!(:boolean, _option, value) when is_boolean(value), do: value
+  defp check!(:boolean, option, value), do: invalid!(option, value, "true or false")
+
+  defp check!(:lease, _option, {_, _, _} = lease), do: lease
+  defp check!(:lease, option, value), do: invalid!(option, value, "a lease that take gave out")
+
+  defp check!(:handler, _option, nil), do: nil
+
+  defp check!(:handler, option, value) do
+    case PaymentQueue.Handler.new(value) do
+      {:ok, fun} -> fun
+      {:error, allowed} -> invalid!(option, value, allowed)
+    end
+  end
+
+  defp check!(:backoff, option, value) do
+    case PaymentQueue.Backoff.new(value) do
+      {:ok, backoff} -> backoff
+      {:error, allowed} -> invalid!(option, value, allowed)
+    end
+  end
+
+  defp check!(:batch, option, value) do
+    unless Keyword.keyword?(value), do: invalid!(option, value, "[size: n, wait: ms]")
+    schema = [size: {{:integer, 1, 10_000}, 1}, wait: {{:integer, 0, @max_ms}, 0}]
+    validate!(value, schema, "option :batch")
+  end
+
+  @spec invalid!(atom(), term(), String.t()) :: no_return()
+  defp invalid!(option, value, allowed) do
+    raise ArgumentError, "invalid value for #{inspect(option)}: #{show(value)}; allowed: #{allowed}"
+  end
+
+  defp show(value), do: inspect(value, limit: 5, printable_limit: 100)
+end

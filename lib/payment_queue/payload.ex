@@ -1,0 +1,38 @@
+defmodule PaymentQueue.Payload do
+  @moduledoc false
+  # The two halves of a payload's way that may take long: they run here, where the VM can preempt them
+  # (`term_to_binary/1` and `binary_to_term/1` yield), or on a dirty scheduler, but never inside a short NIF call.
+
+  alias PaymentQueue.Native
+
+  @doc "Enqueues what the short NIF call answered `:large` to."
+  @spec enqueue_large(atom(), term(), non_neg_integer()) :: :ok | Native.refusal()
+  def enqueue_large(queue, payload, delay) when is_binary(payload),
+    do: Native.enqueue_large(queue, payload, :binary, delay)
+
+  def enqueue_large(queue, payload, delay),
+    do: Native.enqueue_large(queue, :erlang.term_to_binary(payload), :term, delay)
+
+  @doc "The payload of a lease that was delivered to a parked taker."
+  @spec fetch(Native.lease()) :: {:ok, term()} | {:error, :stale_lease}
+  def fetch(lease) do
+    case Native.fetch(lease) do
+      :large -> fetch_large(lease)
+      other -> other
+    end
+  end
+
+  @doc "The payload of a lease that came as `{:large, lease}`."
+  @spec fetch_large(Native.lease()) :: {:ok, term()} | {:error, :stale_lease}
+  def fetch_large(lease) do
+    case Native.fetch_large(lease) do
+      {:error, :stale_lease} = error -> error
+      {format, bytes} -> {:ok, decode(format, bytes)}
+    end
+  end
+
+  @doc "Bytes as they were kept, back to the payload."
+  @spec decode(Native.format(), binary()) :: term()
+  def decode(:binary, bytes), do: bytes
+  def decode(:term, bytes), do: :erlang.binary_to_term(bytes)
+end

@@ -1,0 +1,153 @@
+defmodule PaymentQueue.Taking do
+  @moduledoc false
+  # Everything about taking that is not the one NIF call of the hot path: waiting, large payloads, several at once.
+
+  alias PaymentQueue.{Native, Payload}
+
+  @typep deadline :: integer() | :infinity
+
+  @doc "`PaymentQueue.take/1` with validated options."
+  @spec take(atom(), Native.lease() | nil, timeout()) ::
+          {:ok, term(), Native.lease()} | :empty | {:error, :stale_lease}
+  def take(queue, lease, timeout) do
+    taken = if lease, do: Native.settle_take(queue, lease), else: Native.take(queue)
+
+    case finish(taken, queue) do
+      :empty when timeout != 0 -> wait(queue, deadline(timeout))
+      other -> other
+    end
+  end
+
+  @doc "Turns the rarer answers of `Native.take/1` and `Native.settle_take/2` into those of `PaymentQueue.take/1`."
+  @spec finish(Native.taken() | {:error, :stale_lease}, atom()) ::
+          {:ok, term(), Native.lease()} | :empty | {:error, :stale_lease}
+  def finish({:large, lease}, queue) do
+    case Payload.fetch_large(lease) do
+      {:ok, payload} -> {:ok, payload, lease}
+      # Somebody settled it in between: it is not ours, the next one may be.
+      {:error, :stale_lease} -> finish(Native.take(queue), queue)
+    end
+  end
+
+  def finish({:error, :queue_unavailable}, queue), do: unavailable!(queue)
+  def finish(other, _queue), do: other
+
+  @doc "Parks the caller until an item is handed to it or the deadline passes."
+  @spec wait(atom(), deadline()) :: {:ok, term(), Native.lease()} | :empty
+  def wait(queue, deadline) do
+    case Native.park(queue) do
+      {:parked, token} ->
+        parked(queue, token, deadline)
+
+      taken ->
+        with :empty <- finish(taken, queue), do: wait(queue, deadline)
+    end
+  end
+
+  defp parked(queue, token, deadline) do
+    receive do
+      {:payment_queue, :delivered, ^token, lease} -> delivered(queue, lease, deadline)
+    after
+      remaining(deadline) ->
+        case Native.unpark(queue, token) do
+          :ok -> :empty
+          # Too late to leave: the item is ours already and its message is certain to come.
+          :delivered -> parked(queue, token, :infinity)
+        end
+    end
+  end
+
+  defp delivered(queue, lease, deadline) do
+    case Payload.fetch(lease) do
+      {:ok, payload} -> {:ok, payload, lease}
+      {:error, :stale_lease} -> wait(queue, deadline)
+    end
+  end
+
+  @doc "Up to `n` items that are there now."
+  @spec many(atom(), non_neg_integer()) :: [{term(), Native.lease()}]
+  def many(queue, n), do: many(queue, n, [])
+
+  # One slice a call: a short slice does not mean that the queue is empty, an empty one does.
+  defp many(_queue, 0, acc), do: Enum.reverse(acc)
+
+  defp many(queue, n, acc) do
+    case Native.take_many(queue, n) do
+      [] -> Enum.reverse(acc)
+      {:error, :queue_unavailable} -> unavailable!(queue)
+      items -> many(queue, n - length(items), Enum.reduce(items, acc, &keep/2))
+    end
+  end
+
+  defp keep({:large, lease}, acc) do
+    case Payload.fetch_large(lease) do
+      {:ok, payload} -> [{payload, lease} | acc]
+      {:error, :stale_lease} -> acc
+    end
+  end
+
+  defp keep(item, acc), do: [item | acc]
+
+  @doc "As `many/2`, and waits for the first."
+  @spec many_wait(atom(), non_neg_integer(), timeout()) :: [{term(), Native.lease()}]
+  def many_wait(queue, n, timeout) do
+    case many(queue, n) do
+      [] when n > 0 and timeout != 0 ->
+        case wait(queue, deadline(timeout)) do
+          {:ok, payload, lease} -> [{payload, lease} | many(queue, n - 1)]
+          :empty -> []
+        end
+
+      items ->
+        items
+    end
+  end
+
+  @doc "`PaymentQueue.dequeue/1` with validated options."
+  @spec dequeue(atom(), timeout()) :: {:ok, term(), non_neg_integer()} | :empty
+  def dequeue(queue, timeout) do
+    case Native.dequeue(queue) do
+      {:ok, _, _} = item -> item
+      :empty when timeout == 0 -> :empty
+      :empty -> dequeue_wait(queue, deadline(timeout))
+      {:large, {format, bytes}, wait} -> {:ok, Payload.decode(format, bytes), wait}
+      {:error, :queue_unavailable} -> unavailable!(queue)
+    end
+  end
+
+  # Settled before it is handed over, as without a timeout: at most once.
+  defp dequeue_wait(queue, deadline) do
+    with {:ok, payload, lease} <- wait(queue, deadline) do
+      case Native.ack(lease) do
+        :ok -> {:ok, payload, 0}
+        {:error, :stale_lease} -> dequeue_wait(queue, deadline)
+      end
+    end
+  end
+
+  @doc "The moment at which a timeout is over: what is waited in several steps must not start over with each."
+  @spec deadline(timeout()) :: deadline()
+  def deadline(:infinity), do: :infinity
+  def deadline(timeout), do: System.monotonic_time(:millisecond) + timeout
+
+  @doc "Milliseconds until the deadline."
+  @spec remaining(deadline()) :: timeout()
+  def remaining(:infinity), do: :infinity
+  def remaining(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)
+
+  @doc "Raises for a queue that was never started."
+  @spec unavailable!(term()) :: no_return()
+  def unavailable!(queue) do
+    PaymentQueue.Options.name!(queue)
+
+    known =
+      case Native.queues() do
+        [] -> "No queue has been started."
+        names -> "Started queues: #{Enum.map_join(Enum.sort(names), ", ", &inspect/1)}."
+      end
+
+    raise ArgumentError,
+          "the queue #{inspect(queue)} was never started. Put {PaymentQueue, name: #{inspect(queue)}} among your " <>
+            "supervisor's children, or call PaymentQueue.start_link(name: #{inspect(queue)}). #{known}"
+  end
+end

@@ -1,0 +1,71 @@
+defmodule PaymentQueue.Workers.Outcome do
+  @moduledoc false
+  # What a handler's outcome does to the item, and the one line in the log that says so.
+
+  require Logger
+
+  alias PaymentQueue.{Backoff, Handler, Lease, Native, Reason}
+
+  @type done :: :success | :failure | :discard | :cancelled | :snoozed | :stale
+
+  @doc "Settles the item. `backoff` may be a fixed delay."
+  @spec settle(Handler.outcome(), Native.lease(), term(), atom(), Backoff.t() | non_neg_integer()) :: done()
+  def settle(:ok, lease, _payload, _queue, _backoff), do: settled(Native.ack(lease), :success)
+  def settle({:snooze, ms}, lease, _payload, _queue, _backoff), do: settled(Native.release(lease, ms), :snoozed)
+
+  def settle({:reject, reason}, lease, payload, queue, _backoff) do
+    with :cancelled <- settled(Native.reject(lease, Reason.encode(reason)), :cancelled) do
+      log(:error, queue, Lease.attempt(lease), "cancelled, now a dead letter", reason, payload)
+      :cancelled
+    end
+  end
+
+  def settle({:retry, reason}, lease, payload, queue, backoff) do
+    attempt = Lease.attempt(lease)
+    delay = delay(backoff, attempt)
+
+    case Native.retry(lease, delay, Reason.encode(reason)) do
+      :ok ->
+        log(:warning, queue, attempt, "failed, tried again in #{delay} ms", reason, payload)
+        :failure
+
+      :dead ->
+        log(:error, queue, attempt, "failed for the last time, now a dead letter", reason, payload)
+        :discard
+
+      {:error, :stale_lease} ->
+        :stale
+    end
+  end
+
+  defp settled(:ok, done), do: done
+  defp settled({:error, :stale_lease}, _done), do: :stale
+
+  defp delay(ms, _attempt) when is_integer(ms), do: ms
+  defp delay(backoff, attempt), do: Backoff.delay(backoff, attempt)
+
+  @doc "The line for an item whose worker the watchdog killed."
+  @spec log_timeout(atom(), Native.lease(), non_neg_integer(), pos_integer()) :: :ok
+  def log_timeout(queue, lease, delay, timeout) do
+    attempt = Lease.attempt(lease)
+
+    case Native.settings(queue) do
+      {_, _, _, max_attempts, _} when attempt >= max_attempts ->
+        log(:error, queue, attempt, "took over #{timeout} ms for the last time, now a dead letter", :timeout, nil)
+
+      _ ->
+        log(:warning, queue, attempt, "took over #{timeout} ms, tried again in #{delay} ms", :timeout, nil)
+    end
+  end
+
+  # Never the payload: the reason is described with every copy of it left out.
+  defp log(level, queue, attempt, what, reason, payload) do
+    text = Reason.describe(reason, [payload])
+
+    Logger.log(level, "PaymentQueue #{inspect(queue)}: attempt #{attempt} #{what}: #{text}",
+      queue: queue,
+      attempt: attempt,
+      reason: text
+    )
+  end
+end

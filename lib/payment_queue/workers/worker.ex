@@ -1,0 +1,134 @@
+defmodule PaymentQueue.Workers.Worker do
+  @moduledoc false
+  # One process that takes an item, runs the handler, settles, and takes the next: the holder of an item is the process
+  # that works on it, so when the NIF sees the holder dead, nobody can be paying any more.
+  #
+  # It traps exits, so a shutdown waits for the running handler. While there is work, one native call settles the last
+  # item and takes the next; without work it is parked in the NIF and uses no CPU. `Workers.Batcher` is its sibling.
+
+  alias PaymentQueue.{Handler, Native, Payload}
+  alias PaymentQueue.Workers.{Batcher, Inbox, Outcome}
+
+  @enforce_keys [:queue, :handler, :timeout, :backoff, :batch, :parent, :pool]
+  defstruct @enforce_keys
+
+  @type t :: %__MODULE__{
+          queue: atom(),
+          handler: (term() -> term()),
+          timeout: pos_integer() | :infinity,
+          backoff: PaymentQueue.Backoff.t(),
+          batch: %{size: pos_integer(), wait: non_neg_integer()},
+          parent: pid(),
+          pool: pid()
+        }
+
+  @spec child_spec(map(), pid()) :: Supervisor.child_spec()
+  def child_spec(config, pool) do
+    %{
+      id: __MODULE__,
+      start: {__MODULE__, :start_link, [config, pool]},
+      restart: :temporary,
+      shutdown: config.shutdown
+    }
+  end
+
+  @spec start_link(map(), pid()) :: {:ok, pid()}
+  def start_link(config, pool) do
+    state = %__MODULE__{
+      queue: config.name,
+      handler: config.handler,
+      timeout: config.handler_timeout,
+      backoff: config.backoff,
+      batch: config.batch,
+      parent: self(),
+      pool: pool
+    }
+
+    {:ok, :proc_lib.spawn_link(__MODULE__, :init, [state])}
+  end
+
+  @doc false
+  @spec init(t()) :: no_return()
+  def init(state) do
+    Process.flag(:trap_exit, true)
+    Logger.metadata(queue: state.queue)
+    Inbox.await_go(state.parent)
+    if state.batch.size > 1, do: Batcher.loop(state), else: loop(state, nil)
+  end
+
+  # `last` is the lease of an item that was handled and is settled together with the next take.
+  @doc false
+  @spec loop(t(), Native.lease() | nil) :: no_return()
+  def loop(state, last) do
+    if Inbox.stop?(state.parent) do
+      if last, do: Native.ack(last)
+      exit(:shutdown)
+    else
+      case take(state.queue, last) do
+        {:ok, payload, lease} -> handle(state, payload, lease)
+        {:large, lease} -> fetched(state, Payload.fetch_large(lease), lease)
+        :empty -> park(state)
+        {:error, :stale_lease} -> stale()
+      end
+    end
+  end
+
+  defp take(queue, nil), do: Native.take(queue)
+  defp take(queue, last), do: Native.settle_take(queue, last)
+
+  defp park(state) do
+    case Native.park(state.queue) do
+      {:parked, token} -> parked(state, token)
+      {:ok, payload, lease} -> handle(state, payload, lease)
+      {:large, lease} -> fetched(state, Payload.fetch_large(lease), lease)
+    end
+  end
+
+  defp parked(state, token) do
+    case Inbox.await(state.queue, state.parent, token, :infinity) do
+      {:delivered, lease} -> fetched(state, Payload.fetch(lease), lease)
+      :stop -> exit(:shutdown)
+    end
+  end
+
+  defp fetched(state, {:ok, payload}, lease), do: handle(state, payload, lease)
+  # Settled or purged by somebody else between the delivery and here.
+  defp fetched(state, {:error, :stale_lease}, _lease), do: __MODULE__.loop(state, nil)
+
+  defp handle(%{timeout: :infinity} = state, payload, lease),
+    do: settle(state, Handler.run(state.handler, payload), payload, lease)
+
+  defp handle(state, payload, lease) do
+    timer = watch(state, [lease])
+    outcome = Handler.run(state.handler, payload)
+    unwatch(timer)
+    settle(state, outcome, payload, lease)
+  end
+
+  # Fully qualified: new code is picked up between two items, and old code can be purged.
+  defp settle(state, :ok, _payload, lease), do: __MODULE__.loop(state, lease)
+
+  defp settle(state, outcome, payload, lease) do
+    case Outcome.settle(outcome, lease, payload, state.queue, state.backoff) do
+      :stale -> stale()
+      _ -> __MODULE__.loop(state, nil)
+    end
+  end
+
+  @doc "Sets the watchdog for these leases."
+  @spec watch(t(), [Native.lease()]) :: reference() | nil
+  def watch(%{timeout: :infinity}, _leases), do: nil
+  def watch(state, leases), do: Process.send_after(state.pool, {:handler_timeout, self(), leases}, state.timeout)
+
+  @doc "The handler is done. If the message is on its way already, the pool finds the lease settled or stale."
+  @spec unwatch(reference() | nil) :: :ok
+  def unwatch(nil), do: :ok
+  def unwatch(timer), do: Process.cancel_timer(timer, async: true, info: false)
+
+  @doc """
+  Ends a worker whose lease went stale under it: the watchdog expired it and its kill is on the way. To take another item
+  now would cost that item an attempt.
+  """
+  @spec stale() :: no_return()
+  def stale, do: exit({:shutdown, :stale_lease})
+end
