@@ -70,7 +70,7 @@ defmodule PaymentQueue do
   |---|---|---|
   | `name:` | `:default` | an atom |
   | `capacity:` | `10_000` | most items accepted and not yet taken, 1 to 134_217_727 |
-  | `max_bytes:` | 256 MiB | most payload bytes accepted and not yet taken, up to 32 GiB - 1 |
+  | `max_bytes:` | 256 MiB | most payload bytes accepted and not yet taken, up to 16 GiB - 1 |
   | `max_payload_bytes:` | 1 MiB | most bytes of one payload, up to 1 GiB - 1 and to `max_bytes` |
   | `max_attempts:` | `20` | deliveries of an item before it is a dead letter, 1 to 65_535 |
   | `max_dead:` | `1_000` | dead letters kept; beyond that the oldest is dropped and counted |

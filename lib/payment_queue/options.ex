@@ -4,7 +4,7 @@ defmodule PaymentQueue.Options do
   # to. Nothing here runs on the hot path; `PaymentQueue` matches the frequent option lists in function heads.
 
   @max_items 134_217_727
-  @max_bytes 34_359_738_367
+  @max_bytes 17_179_869_183
   @max_payload 1_073_741_823
   @max_attempts 65_535
   @max_dead 10_000_000

@@ -23,7 +23,7 @@ defmodule PaymentQueue.OptionsTest do
       assert refused(capacity: 0) == "invalid value for :capacity: 0; allowed: an integer in 1..134217727"
       assert refused(capacity: 134_217_728) =~ ":capacity"
       assert refused(capacity: 1.0) =~ "1.0"
-      assert refused(max_bytes: 34_359_738_368) =~ "1..34359738367"
+      assert refused(max_bytes: 17_179_869_184) =~ "1..17179869183"
       assert refused(max_payload_bytes: 1_073_741_824) =~ "1..1073741823"
       assert refused(max_attempts: 65_536) =~ "1..65535"
       assert refused(max_dead: -1) =~ "0..10000000"

@@ -1,8 +1,8 @@
 defmodule PaymentQueue.Workers.Pool do
   @moduledoc false
   # Keeps as many workers running as the queue's concurrency says, whatever their handlers do to them: a dead worker is
-  # replaced at once, one that dies again soon after its start is replaced with a growing delay. No restart intensity
-  # is involved, so a crash-looping handler takes nothing down with it. Items need no help from here: a dead worker's
+  # replaced at once; one that dies again soon after its start, while the queue settles nothing, is replaced with a
+  # growing delay. No restart intensity is involved, so a crash-looping handler takes nothing down with it. Items need no help from here: a dead worker's
   # item is back in the queue by the monitor in the NIF.
   #
   # Also the watchdog of `handler_timeout:`. Nothing on the workers' hot path calls this process.
@@ -40,7 +40,7 @@ defmodule PaymentQueue.Workers.Pool do
     Process.flag(:trap_exit, true)
     {:ok, sup} = DynamicSupervisor.start_link(strategy: :one_for_one)
     # workers: pid => {state, started at, quick deaths of the slot before}; pending: timer => quick deaths.
-    state = %{config: config, sup: sup, workers: %{}, pending: %{}, target: config.concurrency}
+    state = %{config: config, sup: sup, workers: %{}, pending: %{}, target: config.concurrency, settled: 0}
     {:ok, reach_target(state)}
   end
 
@@ -135,13 +135,20 @@ defmodule PaymentQueue.Workers.Pool do
       reason: text
     )
 
-    deaths = if now() - since < @settled_ms, do: deaths + 1, else: 0
+    {progress?, state} = progress(state)
+    deaths = if progress? or now() - since >= @settled_ms, do: 0, else: deaths + 1
 
     cond do
       running(state) + map_size(state.pending) >= state.target -> state
       deaths < 2 -> start_worker(state, deaths)
       true -> replace_later(state, deaths)
     end
+  end
+
+  # Whether anything was settled since the last death. Then the handlers work, and workers that die are being killed.
+  defp progress(state) do
+    %{settled: settled} = Native.info(state.config.name)
+    {settled > state.settled, %{state | settled: settled}}
   end
 
   defp replace_later(state, deaths) do

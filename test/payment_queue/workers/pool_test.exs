@@ -85,6 +85,22 @@ defmodule PaymentQueue.Workers.PoolTest do
     end
   end
 
+  test "a killed worker is replaced at once as long as the queue settles items" do
+    queue = start([])
+    pool = PaymentQueue.Supervisor.pool(queue)
+
+    for n <- 1..6 do
+      :ok = PaymentQueue.enqueue(n, queue: queue)
+      assert_receive {:handling, worker, ^n}
+      send(worker, {:return, :ok})
+      eventually(fn -> PaymentQueue.info(queue).settled == n end)
+      Process.exit(worker, :kill)
+      eventually(fn -> not is_map_key(:sys.get_state(pool).workers, worker) end)
+      assert %{pending: pending, workers: workers} = :sys.get_state(pool)
+      assert {pending, map_size(workers)} == {%{}, 1}
+    end
+  end
+
   describe "handler_timeout" do
     test "kills the worker, and the item is tried again" do
       queue = start(handler_timeout: 30, max_attempts: 2)
