@@ -2,8 +2,7 @@
 
 use crate::consumer::Estate;
 use crate::sync::Mutex;
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Work for the thread. Queues are named by their index in the registry.
 pub(crate) enum Job {
@@ -19,9 +18,40 @@ pub(crate) enum Job {
 
 #[derive(Default)]
 struct Entries {
-    /// `(due in ns, queue)`, earliest first. An alarm that has become needless rings for nothing, once.
-    alarms: BinaryHeap<Reverse<(u64, u32)>>,
+    /// `(due in ns, queue)`, earliest first; one a queue at most, for whoever is told that it rang sets the next. An alarm that
+    /// has become needless rings for nothing, once.
+    alarms: BTreeSet<(u64, u32)>,
+    /// The times in `alarms`, by queue.
+    due: BTreeMap<u32, u64>,
     jobs: VecDeque<Job>,
+}
+
+impl Entries {
+    /// `true`: it is now the earliest of all.
+    fn set(&mut self, due: u64, queue: u32) -> bool {
+        match self.due.get(&queue) {
+            Some(&earlier) if earlier <= due => return false,
+            Some(&later) => self.alarms.remove(&(later, queue)),
+            None => false,
+        };
+        self.due.insert(queue, due);
+        self.alarms.insert((due, queue));
+        self.alarms.first() == Some(&(due, queue))
+    }
+
+    /// What is to be done at `now`; else the time of the earliest alarm.
+    fn poll(&mut self, now: impl FnOnce() -> u64) -> Result<Job, Option<u64>> {
+        if let Some(job) = self.jobs.pop_front() {
+            return Ok(job);
+        }
+        let Some(&(due, queue)) = self.alarms.first() else { return Err(None) };
+        if due > now() {
+            return Err(Some(due));
+        }
+        self.alarms.pop_first();
+        self.due.remove(&queue);
+        Ok(Job::Due { queue })
+    }
 }
 
 pub(crate) struct Agenda {
@@ -39,9 +69,12 @@ impl Agenda {
         }
     }
 
+    /// Sets the alarm of a queue, unless an earlier one is set.
     pub(crate) fn alarm(&self, due: u64, queue: u32) {
-        self.entries.lock().alarms.push(Reverse((due, queue)));
-        self.notify();
+        let earliest = self.entries.lock().set(due, queue);
+        if earliest {
+            self.notify();
+        }
     }
 
     pub(crate) fn job(&self, job: Job) {
@@ -60,19 +93,72 @@ impl Agenda {
         use crate::clock;
         let mut entries = self.entries.lock();
         loop {
-            if let Some(job) = entries.jobs.pop_front() {
-                return job;
-            }
-            match entries.alarms.peek() {
-                None => self.changed.wait(&mut entries),
-                Some(&Reverse((due, queue))) if due <= clock::now_ns() => {
-                    entries.alarms.pop();
-                    return Job::Due { queue };
-                }
-                Some(&Reverse((due, _))) => {
+            match entries.poll(clock::now_ns) {
+                Ok(job) => return job,
+                Err(None) => self.changed.wait(&mut entries),
+                Err(Some(due)) => {
                     self.changed.wait_until(&mut entries, clock::instant(due));
                 }
             }
         }
+    }
+
+    /// Loom has no timed wait.
+    #[cfg(loom)]
+    pub(crate) fn next(&self) -> Job {
+        loop {
+            match self.entries.lock().poll(crate::clock::now_ns) {
+                Ok(job) => return job,
+                Err(_) => crate::sync::yield_now(),
+            }
+        }
+    }
+
+    /// As [`next`](Self::next) at a time of the test's choice, without waiting.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn try_next(&self, now: u64) -> Option<Job> {
+        self.entries.lock().poll(|| now).ok()
+    }
+
+    /// When the alarm of a queue is to ring.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn alarm_of(&self, queue: u32) -> Option<u64> {
+        self.entries.lock().due.get(&queue).copied()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn next(agenda: &Agenda, now: u64) -> Option<u32> {
+        agenda.try_next(now).map(|job| match job {
+            Job::Due { queue } => queue,
+            _ => panic!("only alarms were set"),
+        })
+    }
+
+    #[test]
+    fn a_queue_has_one_alarm_the_earliest() {
+        let agenda = Agenda::new();
+        // However often a short delay is set beside a long one, no alarms pile up.
+        for due in [30, 20, 40, 20] {
+            agenda.alarm(due, 7);
+        }
+        agenda.alarm(25, 8);
+        assert_eq!(next(&agenda, 19), None);
+        assert_eq!((next(&agenda, 20), next(&agenda, 20)), (Some(7), None));
+        assert_eq!((next(&agenda, 100), next(&agenda, 100)), (Some(8), None));
+        agenda.alarm(30, 7);
+        assert_eq!(next(&agenda, 30), Some(7));
+    }
+
+    #[test]
+    fn jobs_go_before_alarms() {
+        let agenda = Agenda::new();
+        agenda.alarm(1, 7);
+        agenda.job(Job::HandOver { queue: 8 });
+        assert!(matches!(agenda.try_next(5), Some(Job::HandOver { queue: 8 })));
+        assert_eq!(next(&agenda, 5), Some(7));
     }
 }

@@ -1,7 +1,7 @@
 //! Monotonic time as one word.
 
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -11,6 +11,7 @@ pub(crate) fn now_ns() -> u64 {
 }
 
 /// The `Instant` of a time that [`now_ns`] gave, or will give.
+#[cfg(not(loom))]
 pub(crate) fn instant(ns: u64) -> Instant {
-    *START + Duration::from_nanos(ns)
+    *START + std::time::Duration::from_nanos(ns)
 }

@@ -10,6 +10,16 @@ use std::sync::{Arc, OnceLock};
 const KEEP_BUFFER: usize = 4096;
 
 /// Names one delivery. It grants the end of that delivery once, to whoever presents it first.
+///
+/// ```
+/// # use payment_queue_core::{Registry, Settings, Take};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings::default()).unwrap();
+/// let me = queue.register(1);
+/// queue.enqueue(b"a", 0).unwrap();
+/// let Take::Delivery(delivery) = queue.take(me, &1, &mut Vec::new()) else { panic!() };
+/// assert_eq!(delivery.lease.consumer, me);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// Place of the consumer in its queue.
@@ -52,6 +62,8 @@ pub(crate) struct State<T> {
     free: Vec<u32>,
     /// Grows over all owners of the place, so that a lease of a former owner never fits again.
     last_generation: u64,
+    /// Memory of the payloads in `slots`.
+    bytes: u64,
 }
 
 /// What was held when the owner went.
@@ -62,7 +74,7 @@ pub(crate) struct Held {
 
 impl<T> State<T> {
     fn vacant() -> Self {
-        Self { owner: None, epoch: 0, parked: None, slots: Vec::new(), free: Vec::new(), last_generation: 0 }
+        Self { owner: None, epoch: 0, parked: None, slots: Vec::new(), free: Vec::new(), last_generation: 0, bytes: 0 }
     }
 
     /// Takes custody of a payload: `large`, or else a copy of `bytes` in the slot's own buffer.
@@ -75,7 +87,9 @@ impl<T> State<T> {
         let slot = &mut self.slots[index as usize];
         slot.generation = self.last_generation;
         slot.item.facts = facts;
+        self.bytes -= slot.item.payload.memory();
         slot.item.payload.set(bytes, large);
+        self.bytes += slot.item.payload.memory();
         (index, self.last_generation)
     }
 
@@ -93,7 +107,9 @@ impl<T> State<T> {
         let place = &mut self.slots[slot as usize];
         let large = place.item.payload.large_len();
         place.generation = 0;
+        self.bytes -= place.item.payload.memory();
         place.item.payload.forget(KEEP_BUFFER);
+        self.bytes += place.item.payload.memory();
         self.free.push(slot);
         Ok(large)
     }
@@ -105,6 +121,7 @@ impl<T> State<T> {
         place.generation = 0;
         self.free.push(slot);
         let payload = std::mem::replace(&mut place.item.payload, Payload::empty());
+        self.bytes -= payload.memory();
         Ok(Item { facts: place.item.facts, payload })
     }
 
@@ -117,17 +134,17 @@ impl<T> State<T> {
         Ok(())
     }
 
-    /// The owner is gone: gives out all that it held, oldest first, and leaves the place vacant.
+    /// The owner is gone: gives out all that it held, and leaves the place vacant.
     pub(crate) fn vacate(&mut self) -> Estate {
         self.owner = None;
         self.epoch += 1;
         self.free = Vec::new();
+        self.bytes = 0;
         Estate { slots: std::mem::take(&mut self.slots), parked: self.parked.take() }
     }
 
     pub(crate) fn memory(&self) -> u64 {
-        let bytes: usize = self.slots.iter().map(|slot| slot.item.payload.memory()).sum();
-        (bytes + self.slots.capacity() * std::mem::size_of::<Slot>() + self.free.capacity() * 4) as u64
+        self.bytes + (self.slots.capacity() * std::mem::size_of::<Slot>() + self.free.capacity() * 4) as u64
     }
 }
 
@@ -143,8 +160,11 @@ impl Estate {
         self.slots.len()
     }
 
-    pub(crate) fn held(self) -> impl Iterator<Item = Held> {
-        self.slots.into_iter().filter(Slot::is_occupied).map(|slot| Held { item: slot.item, will: slot.will })
+    /// Oldest first, so that a taker who comes while they are given back finds no younger one before an older.
+    pub(crate) fn held(mut self) -> impl Iterator<Item = Held> {
+        self.slots.retain(Slot::is_occupied);
+        self.slots.sort_unstable_by_key(|slot| slot.item.facts.order);
+        self.slots.into_iter().map(|slot| Held { item: slot.item, will: slot.will })
     }
 }
 

@@ -1,9 +1,8 @@
 //! Counters that many threads raise at once without sharing a cache line, folded when somebody reads them.
 
 use crate::histogram::{self, BUCKETS, Percentiles};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, thread_number};
 use crossbeam_utils::CachePadded;
-use std::cell::Cell;
 
 /// What is counted per item on the hot path. Everything only grows.
 #[derive(Clone, Copy)]
@@ -26,7 +25,8 @@ const KINDS: usize = 6;
 
 struct Stripe {
     counts: [AtomicU64; KINDS],
-    waits: [AtomicU64; BUCKETS],
+    /// Of `std` under loom too: no protocol reads them, and a model of 312 more atomics is a slow one.
+    waits: [std::sync::atomic::AtomicU64; BUCKETS],
 }
 
 pub(crate) struct Counters {
@@ -34,34 +34,19 @@ pub(crate) struct Counters {
     stripes: Box<[CachePadded<Stripe>]>,
 }
 
-thread_local! {
-    static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) };
-}
-
-fn this_thread() -> usize {
-    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-    let mine = STRIPE.get();
-    if mine != usize::MAX {
-        return mine;
-    }
-    let mine = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    STRIPE.set(mine);
-    mine
-}
-
 impl Counters {
     pub(crate) fn new(threads: usize) -> Self {
         let stripe = |_| {
             CachePadded::new(Stripe {
                 counts: std::array::from_fn(|_| AtomicU64::new(0)),
-                waits: std::array::from_fn(|_| AtomicU64::new(0)),
+                waits: [const { std::sync::atomic::AtomicU64::new(0) }; BUCKETS],
             })
         };
         Self { stripes: (0..threads.next_power_of_two()).map(stripe).collect() }
     }
 
     fn stripe(&self) -> &Stripe {
-        &self.stripes[this_thread() & (self.stripes.len() - 1)]
+        &self.stripes[thread_number() & (self.stripes.len() - 1)]
     }
 
     pub(crate) fn add(&self, count: Count, n: u64) {

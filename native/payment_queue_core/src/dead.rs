@@ -29,9 +29,10 @@ impl DeadLetters {
 
     /// Keeps the letter, and drops the oldest past `max`. Returns the bytes of large payloads that went.
     pub(crate) fn push(&self, item: Item, reason: Vec<u8>, max: u64) -> u64 {
-        let mut large = 0;
+        // Freed last, outside the lock.
+        let mut dropped = Vec::new();
         let mut letters = self.letters.lock();
-        letters.bytes += item.payload.len() + reason.len() as u64;
+        letters.bytes += item.payload.memory() + reason.len() as u64;
         letters.oldest_first.push_back(DeadItem { item, reason, died_at: SystemTime::now() });
         // Two at the most: a lowered `max` takes effect over the next letters, never in one long call.
         for _ in 0..2 {
@@ -39,10 +40,11 @@ impl DeadLetters {
                 && let Some(oldest) = letters.take_oldest()
             {
                 letters.dropped += 1;
-                large += oldest.item.payload.large_len().unwrap_or(0);
+                dropped.push(oldest);
             }
         }
-        large
+        drop(letters);
+        dropped.iter().filter_map(|dead| dead.item.payload.large_len()).sum()
     }
 
     pub(crate) fn pop(&self) -> Option<Item> {
@@ -68,7 +70,7 @@ impl DeadLetters {
 impl Letters {
     fn take_oldest(&mut self) -> Option<DeadItem> {
         let dead = self.oldest_first.pop_front()?;
-        self.bytes -= dead.item.payload.len() + dead.reason.len() as u64;
+        self.bytes -= dead.item.payload.memory() + dead.reason.len() as u64;
         Some(dead)
     }
 }

@@ -3,6 +3,14 @@
 use std::fmt;
 
 /// Why a queue did not accept an item. The item is untouched and still the caller's.
+///
+/// ```
+/// # use payment_queue_core::{Refusal, Registry, Settings};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings { max_payload_bytes: 100, ..Settings::default() }).unwrap();
+/// assert_eq!(queue.enqueue(&[0; 101], 0), Err(Refusal::TooLarge));
+/// assert_eq!(Refusal::Full.to_string(), "the queue is full");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// Accepting it would pass the bound on items or bytes.
@@ -26,6 +34,14 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 /// The lease was settled, returned, or its item redelivered to somebody else: it grants nothing any more.
+///
+/// ```
+/// # use payment_queue_core::{Lease, Registry, Settings, StaleLease};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings::default()).unwrap();
+/// let never_given = Lease { consumer: 0, slot: 0, generation: 1 };
+/// assert_eq!(queue.ack(never_given), Err(StaleLease));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StaleLease;
 
@@ -38,6 +54,12 @@ impl fmt::Display for StaleLease {
 impl std::error::Error for StaleLease {}
 
 /// The registry holds as many queues as it can.
+///
+/// ```
+/// use payment_queue_core::TooManyQueues;
+///
+/// assert_eq!(TooManyQueues.to_string(), "there are 4096 queues already");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TooManyQueues;
 

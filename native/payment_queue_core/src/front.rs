@@ -26,7 +26,7 @@ impl Front {
 
     pub(crate) fn push(&self, item: Item) {
         let mut items = self.items.lock();
-        items.bytes += item.payload.len();
+        items.bytes += item.payload.memory();
         items.by_order.insert(item.facts.order, item);
         self.len.store(items.by_order.len(), Ordering::SeqCst);
     }
@@ -37,7 +37,7 @@ impl Front {
         }
         let mut items = self.items.lock();
         let (_, item) = items.by_order.pop_first()?;
-        items.bytes -= item.payload.len();
+        items.bytes -= item.payload.memory();
         self.len.store(items.by_order.len(), Ordering::SeqCst);
         Some(item)
     }

@@ -26,6 +26,16 @@ fn upper(bucket: usize) -> u64 {
 }
 
 /// Percentiles of the time from acceptance to the first delivery, in µs. All zero while nothing was taken.
+///
+/// ```
+/// # use payment_queue_core::{Percentiles, Registry, Settings};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings::default()).unwrap();
+/// assert_eq!(queue.info().wait_us, Percentiles::default());
+/// queue.enqueue(b"a", 0).unwrap();
+/// queue.dequeue(&mut Vec::new()).unwrap();
+/// assert!(queue.info().wait_us.p50 <= queue.info().wait_us.max);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Percentiles {
     /// Half of the items waited at most this long.

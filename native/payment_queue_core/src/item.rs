@@ -73,10 +73,11 @@ impl Payload {
         }
     }
 
-    pub(crate) fn memory(&self) -> usize {
+    /// Bytes of memory of its own. The queue counts large ones itself, once, wherever they are.
+    pub(crate) fn memory(&self) -> u64 {
         match self {
-            Self::Small(bytes) => bytes.capacity(),
-            Self::Large(bytes) => bytes.len(),
+            Self::Small(bytes) => bytes.capacity() as u64,
+            Self::Large(_) => 0,
         }
     }
 

@@ -7,7 +7,8 @@
 //!                                   waiters ────┘             └─▶ dead letters
 //! ```
 //!
-//! Lock order: waiters → consumer → {front, schedule, dead letters, agenda}; the last four are leaves. No callback runs under a lock.
+//! Lock order: consumer → waiters → {front, the fresh lane's directory}; the others (schedule, dead letters, agenda, idle watchers) are
+//! taken alone. No callback runs under a lock.
 
 mod enqueue;
 mod inspect;
@@ -70,6 +71,15 @@ struct Limits {
 }
 
 /// Whether items come in and go out.
+///
+/// ```
+/// # use payment_queue_core::{Registry, Settings, State};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings::default()).unwrap();
+/// assert_eq!(queue.state(), State::Running);
+/// queue.pause();
+/// assert_eq!(queue.state(), State::Paused);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Both.
@@ -82,6 +92,16 @@ pub enum State {
 
 /// Something that an owner should be told. The queue has finished its part before it says so: the telling may take as
 /// long as it likes, and must happen.
+///
+/// ```
+/// # use payment_queue_core::{Event, Park, Registry, Settings};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings::default()).unwrap();
+/// let me = queue.register(1);
+/// let Park::Parked(token, _) = queue.park(me, &1, &mut Vec::new()) else { panic!() };
+/// let wakes = queue.enqueue(b"a", 0).unwrap();
+/// assert!(matches!(wakes[..], [(1, Event::Delivered { token: told, attempts: 1, .. })] if told == token));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The item that this parked owner waited for is leased to it.
@@ -101,6 +121,14 @@ pub enum Event {
 }
 
 /// Whom to tell what. Mostly empty, which costs no allocation.
+///
+/// ```
+/// # use payment_queue_core::{Registry, Settings, Wakes};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings::default()).unwrap();
+/// let wakes: Wakes<u8> = queue.enqueue(b"a", 0).unwrap();
+/// assert!(wakes.is_empty(), "nobody is parked");
+/// ```
 pub type Wakes<T> = Vec<(T, Event)>;
 
 /// A bounded queue of byte payloads with leases. `T` names the owners of leases (a process, say); the queue hands it back
@@ -190,6 +218,13 @@ impl<T: Clone + PartialEq> Queue<T> {
     }
 
     /// Place of this queue in its registry.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// assert_eq!(registry.get(queue.index()).unwrap().index(), queue.index());
+    /// ```
     pub fn index(&self) -> u32 {
         self.index
     }
@@ -215,6 +250,13 @@ impl<T: Clone + PartialEq> Queue<T> {
     }
 
     /// The bounds in force.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// assert_eq!(queue.settings().capacity, 10_000);
+    /// ```
     pub fn settings(&self) -> Settings {
         let limits = &self.limits;
         Settings {
@@ -235,3 +277,6 @@ impl<T: Clone + PartialEq> Queue<T> {
         self.limits.paused.load(Ordering::SeqCst) != 0
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod model_tests;

@@ -9,6 +9,10 @@ use std::sync::OnceLock;
 use std::thread::JoinHandle;
 
 /// Queues in one registry.
+///
+/// ```
+/// assert_eq!(payment_queue_core::MAX_QUEUES, 4096);
+/// ```
 pub const MAX_QUEUES: usize = 4096;
 
 type Tell<T> = dyn Fn(u32, T, Event) + Send + Sync;
@@ -41,6 +45,19 @@ pub struct Registry<T: Clone + PartialEq + Send + 'static> {
 impl<T: Clone + PartialEq + Send + 'static> Registry<T> {
     /// An empty registry, and its background thread, which sleeps unless something is due. `tell` is called from that thread
     /// with the index of a queue, an owner, and what happened.
+    ///
+    /// ```
+    /// use payment_queue_core::{Event, Registry, Settings};
+    /// use std::sync::mpsc::channel;
+    ///
+    /// let (mailbox, events) = channel();
+    /// let registry = Registry::new(move |queue, owner: u8, event| drop(mailbox.send((queue, owner, event))));
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// queue.park(me, &1, &mut Vec::new());
+    /// queue.enqueue_after(b"remind", 0, 1).unwrap();
+    /// assert!(matches!(events.recv(), Ok((0, 1, Event::Delivered { attempts: 1, .. }))));
+    /// ```
     pub fn new(tell: impl Fn(u32, T, Event) + Send + Sync + 'static) -> Self {
         let shared = Arc::new(Shared {
             queues: (0..MAX_QUEUES).map(|_| OnceLock::new()).collect(),
@@ -56,6 +73,13 @@ impl<T: Clone + PartialEq + Send + 'static> Registry<T> {
     ///
     /// # Errors
     /// [`TooManyQueues`]
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings};
+    /// let registry = Registry::new(|_, _: u8, _| {});
+    /// assert_eq!(registry.create(Settings::default()).unwrap().index(), 0);
+    /// assert_eq!(registry.create(Settings::default()).unwrap().index(), 1);
+    /// ```
     pub fn create(&self, settings: Settings) -> Result<&Queue<T>, TooManyQueues> {
         let mut made = self.made.lock();
         let place = self.shared.queues.get(*made).ok_or(TooManyQueues)?;
@@ -65,6 +89,14 @@ impl<T: Clone + PartialEq + Send + 'static> Registry<T> {
     }
 
     /// The queue at an index: one array access.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings};
+    /// let registry = Registry::new(|_, _: u8, _| {});
+    /// assert!(registry.get(0).is_none());
+    /// registry.create(Settings::default()).unwrap();
+    /// assert!(registry.get(0).is_some());
+    /// ```
     pub fn get(&self, index: u32) -> Option<&Queue<T>> {
         self.shared.queues.get(index as usize)?.get()
     }

@@ -12,9 +12,25 @@ const CLOSED: u64 = 1 << 63;
 
 /// Largest capacity in items (134,217,727): half of what the packed word counts, so that redeliveries, which are never
 /// refused, have as much again.
+///
+/// ```
+/// # use payment_queue_core::{MAX_CAPACITY, Registry, Settings};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings::default()).unwrap();
+/// queue.configure(Settings { capacity: u64::MAX, ..queue.settings() });
+/// assert_eq!(queue.settings().capacity, MAX_CAPACITY);
+/// ```
 pub const MAX_CAPACITY: u64 = (1 << (ITEM_BITS - 1)) - 1;
 
 /// Largest bound in bytes (16 GiB - 1), with the same reserve above it.
+///
+/// ```
+/// # use payment_queue_core::{MAX_BYTES, Registry, Settings};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings::default()).unwrap();
+/// queue.configure(Settings { max_bytes: u64::MAX, ..queue.settings() });
+/// assert_eq!(queue.settings().max_bytes, MAX_BYTES);
+/// ```
 pub const MAX_BYTES: u64 = (1 << (BYTE_BITS - 1)) - 1;
 
 /// Items and bytes that wait (ready or scheduled), and whether the door is open, in one word: both bounds are checked and

@@ -41,7 +41,7 @@ impl Schedule {
         let mut items = self.items.lock();
         items.last += 1;
         let key = (due, items.last);
-        items.bytes += item.payload.len();
+        items.bytes += item.payload.memory();
         items.by_due.insert(key, (then, item));
         self.len.store(items.by_due.len(), Ordering::SeqCst);
         items.by_due.first_key_value().is_some_and(|(first, _)| *first == key)
@@ -52,7 +52,7 @@ impl Schedule {
         let mut items = self.items.lock();
         let first = items.by_due.first_entry().filter(|first| first.key().0 <= now)?;
         let (then, item) = first.remove();
-        items.bytes -= item.payload.len();
+        items.bytes -= item.payload.memory();
         self.len.store(items.by_due.len(), Ordering::SeqCst);
         Some((then, item))
     }

@@ -10,6 +10,14 @@ use crate::schedule::Then;
 use crate::sync::Ordering;
 
 /// Why a batch was not accepted whole.
+///
+/// ```
+/// # use payment_queue_core::{Refusal, Refused, Registry, Settings};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings { capacity: 1, ..Settings::default() }).unwrap();
+/// let (_, refused) = queue.enqueue_many([(&b"a"[..], 0), (&b"b"[..], 0)]);
+/// assert_eq!(refused, Some(Refused { accepted: 1, reason: Refusal::Full }));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// Items that were accepted, in order, before the first that was not.
@@ -25,6 +33,14 @@ impl<T: Clone + PartialEq> Queue<T> {
     ///
     /// # Errors
     /// [`Refusal::TooLarge`], [`Refusal::Closed`] or [`Refusal::Full`].
+    ///
+    /// ```
+    /// # use payment_queue_core::{Refusal, Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings { capacity: 1, ..Settings::default() }).unwrap();
+    /// assert!(queue.enqueue(b"a", 0).is_ok());
+    /// assert_eq!(queue.enqueue(b"b", 0), Err(Refusal::Full));
+    /// ```
     pub fn enqueue(&self, payload: &[u8], format: u8) -> Result<Wakes<T>, Refusal> {
         self.admit(payload)?;
         self.push_fresh(Body::new(payload), clock::now_ns(), format);

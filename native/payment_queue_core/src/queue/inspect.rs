@@ -9,6 +9,14 @@ use crate::sync::Ordering;
 use std::time::SystemTime;
 
 /// The two numbers that everybody asks for.
+///
+/// ```
+/// # use payment_queue_core::{Registry, Settings, Stats};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings::default()).unwrap();
+/// queue.enqueue(b"a", 0).unwrap();
+/// assert_eq!(queue.stats(), Stats { queue_size: 1, in_flight: 0 });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {
     /// Items ready to be taken.
@@ -19,6 +27,15 @@ pub struct Stats {
 
 /// Everything that is counted. At a quiet moment `enqueued = settled + queue_size + in_flight + scheduled + dead + dead_dropped +
 /// purged`.
+///
+/// ```
+/// # use payment_queue_core::{Registry, Settings};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings::default()).unwrap();
+/// queue.enqueue(b"pay 10", 0).unwrap();
+/// let info = queue.info();
+/// assert_eq!((info.enqueued, info.queue_size, info.bytes), (1, 1, 6));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Info {
     /// Settings in force.
@@ -60,6 +77,14 @@ pub struct Info {
 }
 
 /// A waiting item, seen without taking it.
+///
+/// ```
+/// # use payment_queue_core::{Peeked, Registry, Settings};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings::default()).unwrap();
+/// queue.enqueue(b"a", 3).unwrap();
+/// assert_eq!(queue.peek(1), [Peeked { format: 3, payload: b"a".to_vec() }]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peeked {
     /// The producer's mark on the payload.
@@ -69,6 +94,18 @@ pub struct Peeked {
 }
 
 /// A dead letter, seen without taking it.
+///
+/// ```
+/// # use payment_queue_core::{Registry, Settings, Take};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings::default()).unwrap();
+/// let me = queue.register(1);
+/// queue.enqueue(b"a", 0).unwrap();
+/// let Take::Delivery(delivery) = queue.take(me, &1, &mut Vec::new()) else { panic!() };
+/// queue.reject(delivery.lease, b"closed account").unwrap();
+/// let dead = &queue.dead_letters(1)[0];
+/// assert_eq!((&dead.payload[..], &dead.reason[..], dead.attempts), (&b"a"[..], &b"closed account"[..], 1));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     /// The producer's mark on the payload.
@@ -85,6 +122,16 @@ pub struct DeadLetter {
 
 impl<T: Clone + PartialEq> Queue<T> {
     /// A few atomic reads, no lock.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings, Take};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// let Take::Delivery(delivery) = queue.take(me, &1, &mut Vec::new()) else { panic!() };
+    /// assert_eq!((queue.stats().queue_size, queue.stats().in_flight), (0, 1));
+    /// ```
     pub fn stats(&self) -> Stats {
         Stats { queue_size: self.ready(), in_flight: self.counters.in_flight() }
     }
@@ -97,6 +144,18 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     /// Everything that is counted. Takes the short locks of the parts that are not on the hot path, and each consumer's for
     /// its memory: some µs, growing with the number of consumers.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings, Take};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// let Take::Delivery(delivery) = queue.take(me, &1, &mut Vec::new()) else { panic!() };
+    /// queue.ack(delivery.lease).unwrap();
+    /// let info = queue.info();
+    /// assert_eq!((info.enqueued, info.settled, info.consumers), (1, 1, 1));
+    /// ```
     pub fn info(&self) -> Info {
         let (dead, dead_dropped) = self.dead.counts();
         let Stats { queue_size, in_flight } = self.stats();
@@ -124,6 +183,15 @@ impl<T: Clone + PartialEq> Queue<T> {
     }
 
     /// Whether items come in and go out. A queue that is closed and paused says closed.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings, State};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// queue.pause();
+    /// queue.close();
+    /// assert_eq!(queue.state(), State::Closed);
+    /// ```
     pub fn state(&self) -> State {
         if self.room.is_closed() {
             State::Closed
@@ -171,6 +239,18 @@ impl<T: Clone + PartialEq> Queue<T> {
     }
 
     /// The oldest `n` dead letters. Copies them under their lock, which only dying items want.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings, Take};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// let Take::Delivery(delivery) = queue.take(me, &1, &mut Vec::new()) else { panic!() };
+    /// assert!(queue.dead_letters(10).is_empty());
+    /// queue.reject(delivery.lease, b"no").unwrap();
+    /// assert_eq!(queue.dead_letters(10).len(), 1);
+    /// ```
     pub fn dead_letters(&self, n: usize) -> Vec<DeadLetter> {
         let mut seen = Vec::new();
         self.dead.peek(n, |dead| {
@@ -183,5 +263,65 @@ impl<T: Clone + PartialEq> Queue<T> {
             });
         });
         seen
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::{Registry, Settings, Take};
+
+    /// The lane may have passed into a next one.
+    const SEGMENT_BYTES: u64 = 65_536;
+
+    #[test]
+    fn a_large_payload_is_counted_once_wherever_it_is() {
+        let registry = Registry::new(|_, _: u8, _| {});
+        let queue = registry.create(Settings { max_dead: 1, ..Settings::default() }).unwrap();
+        let me = queue.register(1);
+        let take = || match queue.take(me, &1, &mut Vec::new()) {
+            Take::Delivery(delivery) => delivery.lease,
+            other => panic!("{other:?}"),
+        };
+        // The first segment and the lease's slot stay for the next.
+        queue.enqueue(b"", 0).unwrap();
+        queue.ack(take()).unwrap();
+        let empty = queue.info().memory;
+        let payload = vec![0; 1 << 20];
+        let assert_counted = |place: &str| {
+            let counted = queue.info().memory - empty;
+            assert!((1 << 20..(1 << 20) + 2000).contains(&counted), "{counted} bytes when {place}");
+        };
+        queue.enqueue(&payload, 0).unwrap();
+        assert_counted("fresh");
+        let lease = take();
+        assert_counted("leased");
+        queue.nack(lease, 0, b"").unwrap();
+        assert_counted("redelivered");
+        queue.nack(take(), 1_000_000, b"").unwrap();
+        assert_counted("scheduled");
+        queue.promote_due(u64::MAX);
+        queue.reject(take(), b"").unwrap();
+        assert_counted("dead");
+        queue.requeue_dead(1);
+        assert_counted("requeued");
+        queue.ack(take()).unwrap();
+        assert!(queue.info().memory < empty + 2000);
+    }
+
+    #[test]
+    fn memory_follows_what_a_consumer_holds() {
+        let registry = Registry::new(|_, _: u8, _| {});
+        let queue = registry.create(Settings::default()).unwrap();
+        let me = queue.register(1);
+        let fill = || (0..20).for_each(|_| drop(queue.enqueue(&[0; 2000], 0).unwrap()));
+        fill();
+        queue.purge(20);
+        let empty = queue.info().memory;
+        fill();
+        queue.take_many(me, &1, 20, usize::MAX, &mut Vec::new()).unwrap();
+        assert!(queue.info().memory >= empty + 20 * 2000);
+        queue.consumer_down(me, &1, b"killed");
+        queue.purge(20);
+        assert!(queue.info().memory <= empty + SEGMENT_BYTES, "{empty}");
     }
 }

@@ -7,22 +7,58 @@ use crate::sync::Ordering;
 
 impl<T: Clone + PartialEq> Queue<T> {
     /// Hands out nothing more until [`resume`](Self::resume). What is leased stays leased.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// queue.pause();
+    /// assert!(queue.dequeue(&mut Vec::new()).is_none());
+    /// ```
     pub fn pause(&self) {
         self.limits.paused.store(1, Ordering::SeqCst);
     }
 
     /// Hands out again, first to those who are parked.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// queue.pause();
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// assert!(queue.resume().is_empty(), "nobody is parked");
+    /// assert!(queue.dequeue(&mut Vec::new()).is_some());
+    /// ```
     pub fn resume(&self) -> Wakes<T> {
         self.limits.paused.store(0, Ordering::SeqCst);
         self.hand_over()
     }
 
     /// Accepts nothing more until [`reopen`](Self::reopen): once this returns, no item gets in.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Refusal, Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// queue.close();
+    /// assert_eq!(queue.enqueue(b"a", 0), Err(Refusal::Closed));
+    /// ```
     pub fn close(&self) {
         self.room.close();
     }
 
     /// Accepts items again.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// queue.close();
+    /// queue.reopen();
+    /// assert!(queue.enqueue(b"a", 0).is_ok());
+    /// ```
     pub fn reopen(&self) {
         self.room.open();
     }
@@ -56,6 +92,16 @@ impl<T: Clone + PartialEq> Queue<T> {
     }
 
     /// Stops waiting. `false`: the event was sent or is about to be.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// let token = queue.await_idle(1).unwrap();
+    /// assert!(queue.cancel_await(token));
+    /// assert!(!queue.cancel_await(token));
+    /// ```
     pub fn cancel_await(&self, token: u64) -> bool {
         let mut list = self.idle_watchers.list.lock();
         let before = list.by_token.len();
@@ -70,6 +116,10 @@ impl<T: Clone + PartialEq> Queue<T> {
             return Wakes::new();
         }
         let mut list = watchers.list.lock();
+        // Once more: who was added since the first look asks about a later moment.
+        if !self.is_idle() {
+            return Wakes::new();
+        }
         watchers.count.store(0, Ordering::SeqCst);
         let idle = |(token, owner)| (owner, Event::Idle { token });
         list.by_token.drain(..).map(idle).collect()
@@ -128,6 +178,18 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     /// Moves up to `max` dead letters, oldest first, to the tail of the queue, with no attempts used. Not refused for want of
     /// room: they were accepted once.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings, Take};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// let Take::Delivery(delivery) = queue.take(me, &1, &mut Vec::new()) else { panic!() };
+    /// queue.reject(delivery.lease, b"gateway is down").unwrap();
+    /// assert_eq!(queue.requeue_dead(10).0, 1);
+    /// assert_eq!(queue.stats().queue_size, 1);
+    /// ```
     pub fn requeue_dead(&self, max: usize) -> (usize, Wakes<T>) {
         let mut moved = 0;
         while moved < max {

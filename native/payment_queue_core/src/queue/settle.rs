@@ -11,6 +11,16 @@ use crate::schedule::Then;
 use crate::sync::Ordering;
 
 /// Where an item went that was not settled.
+///
+/// ```
+/// # use payment_queue_core::{Outcome, Registry, Settings, Take};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings { max_attempts: 1, ..Settings::default() }).unwrap();
+/// let me = queue.register(1);
+/// queue.enqueue(b"a", 0).unwrap();
+/// let Take::Delivery(delivery) = queue.take(me, &1, &mut Vec::new()) else { panic!() };
+/// assert_eq!(queue.nack(delivery.lease, 0, b"declined").unwrap().0, Outcome::Dead);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Back to its queue, now or after the delay.
@@ -27,6 +37,17 @@ impl<T: Clone + PartialEq> Queue<T> {
     ///
     /// # Errors
     /// [`StaleLease`]
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings, StaleLease, Take};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// let Take::Delivery(delivery) = queue.take(me, &1, &mut Vec::new()) else { panic!() };
+    /// assert!(queue.ack(delivery.lease).is_ok());
+    /// assert_eq!(queue.ack(delivery.lease), Err(StaleLease));
+    /// ```
     pub fn ack(&self, lease: Lease) -> Result<Wakes<T>, StaleLease> {
         let place = self.consumers.get(lease.consumer).ok_or(StaleLease)?;
         self.settle_at(&mut place.lock(), lease)?;
@@ -76,6 +97,18 @@ impl<T: Clone + PartialEq> Queue<T> {
     ///
     /// # Errors
     /// [`StaleLease`]
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings, Take};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// let Take::Delivery(delivery) = queue.take(me, &1, &mut Vec::new()) else { panic!() };
+    /// queue.release(delivery.lease, 0).unwrap();
+    /// let Take::Delivery(again) = queue.take(me, &1, &mut Vec::new()) else { panic!() };
+    /// assert_eq!(again.attempts, 1);
+    /// ```
     pub fn release(&self, lease: Lease, delay_ms: u64) -> Result<Wakes<T>, StaleLease> {
         let mut item = self.surrender(lease)?;
         item.facts.attempts = item.facts.attempts.saturating_sub(1);
@@ -88,6 +121,17 @@ impl<T: Clone + PartialEq> Queue<T> {
     ///
     /// # Errors
     /// [`StaleLease`]
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings, Take};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// let Take::Delivery(delivery) = queue.take(me, &1, &mut Vec::new()) else { panic!() };
+    /// queue.reject(delivery.lease, b"no such account").unwrap();
+    /// assert_eq!(queue.dead_letters(1)[0].reason, b"no such account");
+    /// ```
     pub fn reject(&self, lease: Lease, reason: &[u8]) -> Result<Wakes<T>, StaleLease> {
         let item = self.surrender(lease)?;
         self.bury(item, reason.to_vec());
@@ -101,6 +145,20 @@ impl<T: Clone + PartialEq> Queue<T> {
     ///
     /// # Errors
     /// [`StaleLease`]
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings, Take};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// let Take::Delivery(delivery) = queue.take(me, &1, &mut Vec::new()) else { panic!() };
+    /// queue.expire(delivery.lease, 0, b"timeout").unwrap();
+    /// assert!(queue.ack(delivery.lease).is_err());
+    /// assert_eq!(queue.stats().queue_size, 0);
+    /// queue.consumer_down(me, &1, b"killed");
+    /// assert_eq!(queue.stats().queue_size, 1);
+    /// ```
     pub fn expire(&self, lease: Lease, delay_ms: u64, reason: &[u8]) -> Result<(), StaleLease> {
         let place = self.consumers.get(lease.consumer).ok_or(StaleLease)?;
         let will = Will { delay_ms, reason: reason.to_vec() };

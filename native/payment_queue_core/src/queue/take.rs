@@ -13,6 +13,17 @@ use crate::waiters::Waiter;
 use std::sync::Arc;
 
 /// One item in the hands of its consumer.
+///
+/// ```
+/// # use payment_queue_core::{Registry, Settings, Take};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings::default()).unwrap();
+/// let me = queue.register(1);
+/// queue.enqueue(&[7; 5000], 2).unwrap();
+/// let Take::Delivery(delivery) = queue.take(me, &1, &mut Vec::new()) else { panic!() };
+/// assert_eq!((delivery.attempts, delivery.format), (1, 2));
+/// assert_eq!(delivery.large.as_deref(), Some(&[7; 5000][..]));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Delivery {
     /// Ends it.
@@ -34,6 +45,15 @@ impl Delivery {
 }
 
 /// What a take found.
+///
+/// ```
+/// # use payment_queue_core::{Registry, Settings, Take};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings::default()).unwrap();
+/// let me = queue.register(1);
+/// assert!(matches!(queue.take(me, &1, &mut Vec::new()), Take::Empty));
+/// assert!(matches!(queue.take(me, &2, &mut Vec::new()), Take::NotRegistered));
+/// ```
 #[derive(Clone, Debug)]
 pub enum Take {
     /// An item, now leased.
@@ -45,6 +65,16 @@ pub enum Take {
 }
 
 /// What came of parking.
+///
+/// ```
+/// # use payment_queue_core::{Park, Registry, Settings};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings::default()).unwrap();
+/// let me = queue.register(1);
+/// queue.enqueue(b"a", 0).unwrap();
+/// assert!(matches!(queue.park(me, &1, &mut Vec::new()), Park::Delivery(_)));
+/// assert!(matches!(queue.park(me, &1, &mut Vec::new()), Park::Parked(..)));
+/// ```
 #[derive(Clone, Debug)]
 pub enum Park<T> {
     /// There was an item; nobody is parked.
@@ -56,6 +86,17 @@ pub enum Park<T> {
 }
 
 /// Items taken together. Their short payloads lie one after the other in the caller's buffer.
+///
+/// ```
+/// # use payment_queue_core::{Registry, Settings};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings::default()).unwrap();
+/// let me = queue.register(1);
+/// queue.enqueue_many([(&b"one"[..], 0), (&b"two"[..], 0)]);
+/// let mut payloads = Vec::new();
+/// let batch = queue.take_many(me, &1, 10, 1 << 20, &mut payloads).unwrap();
+/// assert_eq!(&payloads[batch.items[1].1.clone()], b"two");
+/// ```
 #[derive(Debug, Default)]
 pub struct Batch {
     /// Each with the range of its payload in the buffer (empty for a large one).
@@ -76,10 +117,20 @@ impl Next {
 
 /// How long a taker waits for a claimed record to be published before it reports the queue as empty: far longer than a
 /// publication takes, far shorter than a scheduler may be blocked.
-const PENDING_SPINS: u32 = 200;
+const PENDING_SPINS: u32 = if cfg!(loom) { 1 } else { 200 };
 
 impl<T: Clone + PartialEq> Queue<T> {
     /// Gives `owner` a place at this queue. It is vacated by [`consumer_down`](Self::consumer_down).
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// assert_eq!(queue.info().consumers, 1);
+    /// queue.consumer_down(me, &1, b"done");
+    /// assert_eq!(queue.info().consumers, 0);
+    /// ```
     pub fn register(&self, owner: T) -> u32 {
         self.consumers.register(owner)
     }
@@ -87,6 +138,18 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// Takes the next item for `owner`, whose place is `consumer`. A payload of up to 2 KiB replaces the content of `payload`.
     /// Cost: a copy, two compare-and-swaps, and the consumer's own lock, which nobody contends while its leases are settled by
     /// itself.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings, Take};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// let mut payload = Vec::new();
+    /// let Take::Delivery(delivery) = queue.take(me, &1, &mut payload) else { panic!() };
+    /// assert_eq!(payload, b"a");
+    /// queue.ack(delivery.lease).unwrap();
+    /// ```
     pub fn take(&self, consumer: u32, owner: &T, payload: &mut Vec<u8>) -> Take {
         let Some(place) = self.consumers.get(consumer) else { return Take::NotRegistered };
         let mut state = place.lock();
@@ -135,6 +198,17 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     /// Takes up to `max_items` for `owner`, and stops after the one that makes the buffer longer than `max_bytes`. `None`: the
     /// place is not this owner's.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// queue.enqueue_many([(&b"a"[..], 0), (&b"b"[..], 0), (&b"c"[..], 0)]);
+    /// let batch = queue.take_many(me, &1, 2, 1 << 20, &mut Vec::new()).unwrap();
+    /// assert_eq!(batch.items.len(), 2);
+    /// assert_eq!(queue.stats().queue_size, 1);
+    /// ```
     pub fn take_many(
         &self,
         consumer: u32,
@@ -185,6 +259,19 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     /// Takes, or parks `owner` until an item is there. One who is parked must not park again before the event or
     /// [`unpark`](Self::unpark).
+    ///
+    /// ```
+    /// # use payment_queue_core::{Event, Park, Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// let Park::Parked(..) = queue.park(me, &1, &mut Vec::new()) else { panic!() };
+    /// let wakes = queue.enqueue(b"a", 0).unwrap();
+    /// let [(1, Event::Delivered { lease, .. })] = wakes[..] else { panic!() };
+    /// let mut payload = Vec::new();
+    /// queue.fetch(lease, &mut payload).unwrap();
+    /// assert_eq!(payload, b"a");
+    /// ```
     pub fn park(&self, consumer: u32, owner: &T, payload: &mut Vec<u8>) -> Park<T> {
         match self.take(consumer, owner, payload) {
             Take::Delivery(delivery) => return Park::Delivery(delivery),
@@ -207,6 +294,16 @@ impl<T: Clone + PartialEq> Queue<T> {
     }
 
     /// Stops waiting. `false`: too late, the item is leased and the event sent or about to be.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Park, Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// let Park::Parked(token, _) = queue.park(me, &1, &mut Vec::new()) else { panic!() };
+    /// assert!(queue.unpark(token));
+    /// assert!(queue.enqueue(b"a", 0).unwrap().is_empty());
+    /// ```
     pub fn unpark(&self, token: u64) -> bool {
         self.waiters.remove(token)
     }
@@ -215,6 +312,20 @@ impl<T: Clone + PartialEq> Queue<T> {
     ///
     /// # Errors
     /// [`StaleLease`]
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings, Take};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// let Take::Delivery(delivery) = queue.take(me, &1, &mut Vec::new()) else { panic!() };
+    /// let mut payload = Vec::new();
+    /// assert_eq!(queue.fetch(delivery.lease, &mut payload).unwrap().attempts, 1);
+    /// assert_eq!(payload, b"a");
+    /// queue.ack(delivery.lease).unwrap();
+    /// assert!(queue.fetch(delivery.lease, &mut payload).is_err());
+    /// ```
     pub fn fetch(&self, lease: Lease, payload: &mut Vec<u8>) -> Result<Delivery, StaleLease> {
         let place = self.consumers.get(lease.consumer).ok_or(StaleLease)?;
         let mut state = place.lock();

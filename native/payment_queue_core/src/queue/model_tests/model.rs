@@ -1,0 +1,217 @@
+//! What a queue does, said as plainly as possible: one thread, no bound on time or memory, maps and deques.
+
+use crate::schedule::Then;
+use crate::{Lease, Refusal, Settings};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Item {
+    /// Given by the fresh lane; 0 before.
+    pub(super) order: u64,
+    pub(super) payload: Vec<u8>,
+    pub(super) format: u8,
+    pub(super) attempts: u16,
+}
+
+/// Delay, in steps that are far longer than a test, and reason.
+pub(super) type Will = (u64, Vec<u8>);
+
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) item: Item,
+    pub(super) place: u32,
+    /// Set when the lease has expired.
+    pub(super) will: Option<Will>,
+}
+
+#[derive(Default)]
+pub(super) struct Model {
+    pub(super) settings: Settings,
+    pub(super) paused: bool,
+    pub(super) closed: bool,
+    pub(super) fresh: VecDeque<Item>,
+    pub(super) front: BTreeMap<u64, Item>,
+    /// By delay and age.
+    pub(super) scheduled: BTreeMap<(u64, u64), (Then, Item)>,
+    pub(super) dead: VecDeque<(Item, Vec<u8>)>,
+    pub(super) leased: HashMap<Lease, Held>,
+    pub(super) expired: Vec<Held>,
+    /// What the dead held and the background thread has not given back yet, with the reason.
+    pub(super) estates: VecDeque<(Vec<Held>, Vec<u8>)>,
+    /// Owners by place.
+    pub(super) consumers: BTreeMap<u32, u32>,
+    /// Tokens and places, longest first.
+    pub(super) parked: VecDeque<(u64, u32)>,
+    /// Tokens and owners.
+    pub(super) watchers: Vec<(u64, u32)>,
+    pub(super) enqueued: u64,
+    pub(super) settled: u64,
+    pub(super) redelivered: u64,
+    pub(super) rejected_full: u64,
+    pub(super) dead_dropped: u64,
+    pub(super) purged: u64,
+    pub(super) last: u64,
+}
+
+impl Model {
+    fn next_number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    pub(super) fn ready(&self) -> impl Iterator<Item = &Item> {
+        self.front.values().chain(&self.fresh)
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &Item> {
+        self.ready().chain(self.scheduled.values().map(|(_, item)| item))
+    }
+
+    fn in_hands(&self) -> impl Iterator<Item = &Item> {
+        let estates = self.estates.iter().flat_map(|(estate, _)| estate);
+        self.leased.values().chain(&self.expired).chain(estates).map(|held| &held.item)
+    }
+
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_hands().count() as u64
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.waiting().map(|item| item.payload.len() as u64).sum()
+    }
+
+    /// Bytes of the payloads that are too long to be inline, wherever they are.
+    pub(super) fn large_bytes(&self) -> u64 {
+        let dead = self.dead.iter().map(|(item, _)| item);
+        let all = self.waiting().chain(self.in_hands()).chain(dead);
+        all.map(|item| item.payload.len() as u64).filter(|&len| len > 2048).sum()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting().next().is_none() && self.in_flight() == 0
+    }
+
+    pub(super) fn enqueue(&mut self, payload: Vec<u8>, format: u8, delay: u64) -> Result<(), Refusal> {
+        let bytes = payload.len() as u64;
+        if bytes > self.settings.max_payload_bytes {
+            return Err(Refusal::TooLarge);
+        }
+        if self.closed {
+            return Err(Refusal::Closed);
+        }
+        let waiting = self.waiting().count() as u64;
+        if waiting >= self.settings.capacity || self.bytes() + bytes > self.settings.max_bytes {
+            self.rejected_full += 1;
+            return Err(Refusal::Full);
+        }
+        self.enqueued += 1;
+        let item = Item { order: 0, payload, format, attempts: 0 };
+        if delay == 0 {
+            self.push_fresh(item)
+        } else {
+            self.put_off(delay, Then::Fresh, item)
+        }
+        Ok(())
+    }
+
+    fn push_fresh(&mut self, item: Item) {
+        let order = self.next_number();
+        self.fresh.push_back(Item { order, attempts: 0, ..item });
+    }
+
+    fn put_off(&mut self, delay: u64, then: Then, item: Item) {
+        let number = self.next_number();
+        self.scheduled.insert((delay, number), (then, item));
+    }
+
+    fn pop(&mut self) -> Option<Item> {
+        self.front.pop_first().map(|(_, item)| item).or_else(|| self.fresh.pop_front())
+    }
+
+    /// The item that a taker gets now.
+    pub(super) fn take(&mut self) -> Option<Item> {
+        if self.paused {
+            return None;
+        }
+        let item = self.pop()?;
+        Some(Item { attempts: item.attempts + 1, ..item })
+    }
+
+    pub(super) fn back_to_queue(&mut self, item: Item, delay: u64) {
+        self.redelivered += 1;
+        if delay == 0 {
+            assert!(self.front.insert(item.order, item).is_none());
+        } else {
+            self.put_off(delay, Then::Front, item);
+        }
+    }
+
+    /// `true`: it is dead.
+    pub(super) fn give_back(&mut self, item: Item, delay: u64, reason: &[u8]) -> bool {
+        let dead = item.attempts >= self.settings.max_attempts;
+        if dead {
+            self.bury(item, reason)
+        } else {
+            self.back_to_queue(item, delay)
+        }
+        dead
+    }
+
+    pub(super) fn bury(&mut self, item: Item, reason: &[u8]) {
+        self.dead.push_back((item, reason.to_vec()));
+        for _ in 0..2 {
+            if self.dead.len() as u64 > self.settings.max_dead {
+                self.dead.pop_front();
+                self.dead_dropped += 1;
+            }
+        }
+    }
+
+    /// All that the owner of a place held, oldest first.
+    pub(super) fn vacate(&mut self, place: u32) -> Vec<Held> {
+        self.consumers.remove(&place);
+        self.parked.retain(|(_, parked)| *parked != place);
+        let mut estate: Vec<Held> =
+            self.leased.extract_if(|_, held| held.place == place).map(|(_, held)| held).collect();
+        estate.extend(self.expired.extract_if(.., |held| held.place == place));
+        estate.sort_by_key(|held| held.item.order);
+        estate
+    }
+
+    pub(super) fn inherit(&mut self, estate: Vec<Held>, reason: &[u8]) {
+        for held in estate {
+            match held.will {
+                Some((delay, reason)) => self.give_back(held.item, delay, &reason),
+                None => self.give_back(held.item, 0, reason),
+            };
+        }
+    }
+
+    /// Moves what was put off by at most `delay`.
+    pub(super) fn promote(&mut self, delay: u64) {
+        let later = self.scheduled.split_off(&(delay + 1, 0));
+        for (_, (then, item)) in std::mem::replace(&mut self.scheduled, later) {
+            match then {
+                Then::Fresh => self.push_fresh(item),
+                Then::Front => assert!(self.front.insert(item.order, item).is_none()),
+            }
+        }
+    }
+
+    pub(super) fn purge(&mut self, max: usize) -> usize {
+        let mut purged = 0;
+        while purged < max && (self.pop().is_some() || self.scheduled.pop_first().is_some()) {
+            purged += 1;
+        }
+        self.purged += purged as u64;
+        purged
+    }
+
+    pub(super) fn requeue_dead(&mut self, max: usize) -> usize {
+        let moved = max.min(self.dead.len());
+        for (item, _) in self.dead.drain(..moved).collect::<Vec<_>>() {
+            self.push_fresh(item);
+        }
+        moved
+    }
+}

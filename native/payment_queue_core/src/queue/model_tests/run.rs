@@ -1,0 +1,289 @@
+//! One program on both, and the comparison.
+
+mod steps;
+
+use super::model::{Held, Item, Model};
+use super::{Op, Pick, Who};
+use crate::agenda::{Agenda, Job};
+use crate::clock;
+use crate::queue::{Delivery, Event, Peeked, Queue, Refused, State, Take, Wakes};
+use crate::{Lease, Settings, StaleLease};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// One step of delay.
+const STEP_MS: u64 = 1_000_000;
+
+pub(super) struct Run {
+    queue: Queue<u32>,
+    agenda: Arc<Agenda>,
+    model: Model,
+    /// Jobs for the background thread, which is this test.
+    jobs: VecDeque<Job>,
+    /// All leases ever given.
+    given: Vec<Lease>,
+    /// All tokens ever given, of parking and of waiting for idleness.
+    tokens: [Vec<u64>; 2],
+    owners: u32,
+    items: usize,
+}
+
+impl Run {
+    pub(super) fn new(settings: Settings) -> Self {
+        let agenda = Arc::new(Agenda::new());
+        Self {
+            queue: Queue::new(0, settings, agenda.clone(), 2),
+            agenda,
+            model: Model { settings, ..Model::default() },
+            jobs: VecDeque::new(),
+            given: Vec::new(),
+            tokens: [Vec::new(), Vec::new()],
+            owners: 0,
+            items: 0,
+        }
+    }
+
+    fn payload(&mut self, len: usize) -> Vec<u8> {
+        self.items += 1;
+        (0..len).map(|at| (self.items * 31 + at * 7) as u8).collect()
+    }
+
+    /// Place and owner, not always ones that belong together.
+    fn consumer(&self, who: Who) -> (u32, u32) {
+        let count = self.model.consumers.len();
+        let nth = |n: usize| self.model.consumers.iter().nth(n % count).map(|(&place, &owner)| (place, owner));
+        match who {
+            Who::Registered(n) if count > 0 => nth(n).unwrap(),
+            Who::Impostor(n) if count > 0 => nth(n).map(|(place, owner)| (place, owner + 1)).unwrap(),
+            _ => (100_000, 1),
+        }
+    }
+
+    fn lease(&self, pick: Pick) -> Lease {
+        let mut live: Vec<Lease> = self.model.leased.keys().copied().collect();
+        live.sort_unstable_by_key(|lease| (lease.consumer, lease.generation));
+        let nth = |leases: &[Lease], n: usize| leases.get(n % leases.len().max(1)).copied();
+        let none = Lease { consumer: 0, slot: 0, generation: 0 };
+        match pick {
+            Pick::Live(n) => nth(&live, n).unwrap_or(none),
+            Pick::Given(n) => nth(&self.given, n).unwrap_or(none),
+            Pick::Forged(n, consumer, slot, generation) => {
+                let lease = nth(&self.given, n).unwrap_or(none);
+                let (consumer, slot) = (lease.consumer.wrapping_sub(consumer), lease.slot.wrapping_sub(slot));
+                Lease { consumer, slot, generation: lease.generation.wrapping_sub(generation) }
+            }
+        }
+    }
+
+    /// A delivery that the queue made, against the one that the model makes.
+    fn hold(&mut self, place: u32, lease: Lease, attempts: u16) {
+        let item = self.model.take().expect("the model has nothing to take");
+        assert_eq!((lease.consumer, attempts), (place, item.attempts));
+        let mut payload = Vec::new();
+        let fetched = self.queue.fetch(lease, &mut payload).expect("a new lease is live");
+        self.assert_delivered(&fetched, &payload, &item);
+        assert!(!self.given.contains(&lease), "a lease is never given twice");
+        self.given.push(lease);
+        self.model.leased.insert(lease, Held { item, place, will: None });
+    }
+
+    fn assert_delivered(&self, delivery: &Delivery, buffer: &[u8], item: &Item) {
+        let payload = delivery.large.as_deref().unwrap_or(buffer);
+        assert_eq!((delivery.format, delivery.attempts), (item.format, item.attempts));
+        assert!(payload == item.payload, "payload of {} bytes for one of {}", payload.len(), item.payload.len());
+        assert_eq!(delivery.large.is_some(), item.payload.len() > 2048);
+    }
+
+    fn took(&mut self, place: u32, owner: u32, take: Take, buffer: &[u8]) {
+        let registered = self.model.consumers.get(&place) == Some(&owner);
+        match take {
+            Take::NotRegistered => assert!(!registered),
+            Take::Empty => assert!(registered && (self.model.paused || self.model.ready().next().is_none())),
+            Take::Delivery(delivery) => {
+                assert!(registered && !self.model.paused);
+                let next = self.model.ready().next().expect("the model has nothing to take");
+                assert!(delivery.large.as_deref().unwrap_or(buffer) == next.payload);
+                self.hold(place, delivery.lease, delivery.attempts);
+            }
+        }
+    }
+
+    /// Follows the queue in what it says it has done, if the model would do it too.
+    fn told(&mut self, wakes: Wakes<u32>) {
+        for (owner, event) in wakes {
+            match event {
+                Event::Delivered { token, lease, attempts } => {
+                    let (longest, place) = self.model.parked.pop_front().expect("nobody is parked");
+                    assert_eq!((token, Some(&owner)), (longest, self.model.consumers.get(&place)));
+                    self.hold(place, lease, attempts);
+                }
+                Event::Idle { token } => {
+                    assert!(self.model.is_idle());
+                    let watcher = self.model.watchers.iter().position(|watcher| *watcher == (token, owner));
+                    self.model.watchers.remove(watcher.expect("nobody waits with this token"));
+                }
+            }
+        }
+    }
+
+    /// Removes a lease from the model as the queue must, too.
+    fn end(&mut self, lease: Lease) -> Result<Held, StaleLease> {
+        self.model.leased.remove(&lease).ok_or(StaleLease)
+    }
+
+    pub(super) fn step(&mut self, op: Op) {
+        match op {
+            Op::Enqueue { len, format, delay } => {
+                let payload = self.payload(len);
+                let result = self.queue.enqueue_after(&payload, format, delay * STEP_MS);
+                let (wakes, result) = result.map_or_else(|e| (Wakes::new(), Err(e)), |wakes| (wakes, Ok(())));
+                assert_eq!(result, self.model.enqueue(payload, format, delay));
+                self.told(wakes);
+            }
+            Op::EnqueueMany { lens, format } => {
+                let batch: Vec<_> = lens.into_iter().map(|len| self.payload(len)).collect();
+                let (wakes, refused) = self.queue.enqueue_many(batch.iter().map(|payload| (&payload[..], format)));
+                let mut accepted = 0;
+                let failed = batch.into_iter().find_map(|payload| {
+                    let result = self.model.enqueue(payload, format, 0);
+                    accepted += usize::from(result.is_ok());
+                    result.err()
+                });
+                assert_eq!(refused, failed.map(|reason| Refused { accepted, reason }));
+                self.told(wakes);
+            }
+            Op::Register => {
+                if self.model.consumers.len() < 6 {
+                    self.owners += 10;
+                    let place = self.queue.register(self.owners);
+                    assert_eq!(self.model.consumers.insert(place, self.owners), None, "the place is taken");
+                }
+            }
+            Op::Down { who, reason } => self.down(who, &[reason]),
+            Op::Take { .. } | Op::TakeMany { .. } | Op::SettleAndTake { .. } | Op::Dequeue => self.step_taking(op),
+            Op::Park { .. } | Op::Unpark { .. } => self.step_parking(op),
+            Op::Fetch { .. } | Op::Ack { .. } | Op::Nack { .. } => self.step_ending(op),
+            Op::Release { .. } | Op::Reject { .. } | Op::Expire { .. } => self.step_ending(op),
+            _ => self.step_operating(op),
+        }
+    }
+
+    fn down(&mut self, who: Who, reason: &[u8]) {
+        let (place, owner) = self.consumer(who);
+        let wakes = self.queue.consumer_down(place, &owner, reason);
+        if self.model.consumers.get(&place) == Some(&owner) {
+            let estate = self.model.vacate(place);
+            // A large estate is left to the background thread; whether it is, is the queue's own affair.
+            if self.fetch_jobs() {
+                self.model.estates.push_back((estate, reason.to_vec()));
+            } else {
+                self.model.inherit(estate, reason);
+            }
+        }
+        self.told(wakes);
+    }
+
+    /// Whether there were any.
+    fn fetch_jobs(&mut self) -> bool {
+        let before = self.jobs.len();
+        self.jobs.extend(std::iter::from_fn(|| self.agenda.try_next(0)));
+        self.jobs.len() > before
+    }
+
+    fn run_job(&mut self) {
+        let wakes = match self.jobs.pop_front() {
+            None => return,
+            Some(Job::Inherit { estate, reason, .. }) => {
+                self.queue.inherit(estate, &reason);
+                let (estate, reason) = self.model.estates.pop_front().expect("nobody left an estate");
+                self.model.inherit(estate, &reason);
+                self.queue.wakes()
+            }
+            Some(Job::HandOver { .. }) => self.queue.wakes(),
+            Some(Job::Due { .. } | Job::Stop) => panic!("nothing is due at the time 0"),
+        };
+        self.told(wakes);
+    }
+
+    /// Lets so many steps of time pass, and half a one.
+    fn promote(&mut self, delay: u64) {
+        let now = clock::now_ns() + (delay * STEP_MS + STEP_MS / 2) * 1_000_000;
+        let mut wakes = Wakes::new();
+        loop {
+            let (some, more) = self.queue.promote_due(now);
+            wakes.extend(some);
+            if !more {
+                break;
+            }
+        }
+        self.model.promote(delay);
+        self.told(wakes);
+    }
+
+    fn assert_peek(&self, n: usize) {
+        let expected = self.model.ready().take(n);
+        let expected: Vec<_> =
+            expected.map(|item| Peeked { format: item.format, payload: item.payload.clone() }).collect();
+        assert!(self.queue.peek(n) == expected, "peek({n}) shows other items");
+    }
+
+    pub(super) fn check(&mut self) {
+        assert!(!self.fetch_jobs() || self.jobs.iter().any(|job| matches!(job, Job::HandOver { .. })));
+        let (model, info) = (&self.model, self.queue.info());
+        let state = match (model.closed, model.paused) {
+            (true, _) => State::Closed,
+            (false, true) => State::Paused,
+            (false, false) => State::Running,
+        };
+        assert_eq!((info.settings, info.state), (model.settings, state));
+        let ready = model.ready().count() as u64;
+        assert_eq!((info.queue_size, info.in_flight), (ready, model.in_flight()));
+        assert_eq!((info.scheduled, info.bytes), (model.scheduled.len() as u64, model.bytes()));
+        assert_eq!((info.enqueued, info.settled, info.purged), (model.enqueued, model.settled, model.purged));
+        assert_eq!((info.redelivered, info.rejected_full), (model.redelivered, model.rejected_full));
+        assert_eq!((info.dead, info.dead_dropped), (model.dead.len() as u64, model.dead_dropped));
+        assert_eq!((info.consumers, info.parked), (model.consumers.len() as u64, model.parked.len() as u64));
+        let places = info.queue_size + info.in_flight + info.scheduled + info.dead + info.dead_dropped;
+        assert_eq!(info.enqueued, info.settled + info.purged + places, "conservation");
+        let large = self.queue.rare.large_bytes.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(large, model.large_bytes());
+        assert!(info.memory >= large);
+        assert!(model.paused || model.parked.is_empty() || ready == 0, "a wake-up was lost");
+        assert!(model.watchers.is_empty() || !model.is_idle(), "nobody told that the queue is idle");
+        let alarm = self.agenda.alarm_of(0);
+        assert!(self.queue.schedule.next_due().is_none_or(|due| alarm.is_some_and(|alarm| alarm <= due)));
+        self.assert_peek(3);
+    }
+
+    /// Brings every item to its end.
+    pub(super) fn finish(mut self) {
+        while !self.jobs.is_empty() {
+            self.run_job();
+        }
+        for place in self.model.consumers.keys().copied().collect::<Vec<_>>() {
+            let owner = self.model.consumers[&place];
+            let estate = self.model.vacate(place);
+            let wakes = self.queue.consumer_down(place, &owner, b"end");
+            if self.fetch_jobs() {
+                self.model.estates.push_back((estate, b"end".to_vec()));
+                self.told(wakes);
+                self.run_job();
+            } else {
+                self.model.inherit(estate, b"end");
+                self.told(wakes);
+            }
+        }
+        self.step(Op::Resume);
+        self.promote(3);
+        self.step(Op::RequeueDead { max: usize::MAX });
+        self.check();
+        self.assert_peek(usize::MAX);
+        while self.model.ready().next().is_some() {
+            self.step(Op::Dequeue);
+        }
+        self.check();
+        assert!(self.model.is_idle());
+        let info = self.queue.info();
+        assert_eq!(info.enqueued, info.settled + info.dead_dropped + info.purged);
+    }
+}
