@@ -3,7 +3,7 @@ defmodule PaymentQueue.Native do
   # The frozen boundary to the NIF: one stub per native function, nothing else. A NIF module cannot be upgraded in
   # place, so what may change lives above it (PaymentQueue and friends) or below it (the Rust crates).
   #
-  # Times are whole milliseconds. A payload crosses as a term; a `bytes` argument or result is external term format.
+  # Times are whole milliseconds. A payload crosses as a term; where it crosses as bytes, a format says what they are.
   # `:large` answers mean "not on this scheduler": the caller repeats the work with the function that the answer names.
 
   @compile {:autoload, false}
@@ -16,7 +16,8 @@ defmodule PaymentQueue.Native do
   @type settings ::
           {pos_integer(), pos_integer(), pos_integer(), pos_integer(), non_neg_integer()}
 
-  @type format :: :binary | :term
+  @typedoc "The payload's own bytes, its external term format, or (from `peek/2` and `dead_letters/2`) the term itself."
+  @type format :: :binary | :term | :decoded
   @type unavailable :: {:error, :queue_unavailable}
   @type refusal ::
           {:error, :queue_full | :queue_closed | :queue_unavailable | :payload_too_large}
@@ -145,7 +146,7 @@ defmodule PaymentQueue.Native do
   def info(_queue), do: err()
 
   @doc "On a dirty scheduler. Oldest first."
-  @spec peek(atom(), non_neg_integer()) :: [{format(), binary()}] | unavailable()
+  @spec peek(atom(), non_neg_integer()) :: [{format(), term()}] | unavailable()
   def peek(_queue, _n), do: err()
 
   @spec pause(atom()) :: :ok | unavailable()
@@ -175,9 +176,9 @@ defmodule PaymentQueue.Native do
   @spec purge(atom(), pos_integer()) :: non_neg_integer() | unavailable()
   def purge(_queue, _max), do: err()
 
-  @doc "On a dirty scheduler. Oldest first: `{format, bytes, reason bytes, attempts, died at, unix ms}`."
+  @doc "On a dirty scheduler. Oldest first: `{{format, payload}, reason bytes, attempts, died at, unix ms}`."
   @spec dead_letters(atom(), non_neg_integer()) ::
-          [{format(), binary(), binary(), pos_integer(), integer()}] | unavailable()
+          [{{format(), term()}, binary(), pos_integer(), integer()}] | unavailable()
   def dead_letters(_queue, _n), do: err()
 
   @doc "Moves at most `max` dead letters, oldest first and at most one slice, to the tail, with attempts reset."

@@ -88,16 +88,16 @@ defmodule PaymentQueue.Operations do
   @spec peek(atom(), term()) :: [term()]
   def peek(queue, n) do
     Options.count!(n, :n, 0, Options.max_items())
-    for {format, bytes} <- queue |> Native.peek(n) |> known!(queue), do: Payload.decode(format, bytes)
+    for {format, payload} <- queue |> Native.peek(n) |> known!(queue), do: Payload.decode(format, payload)
   end
 
   @spec dead_letters(atom(), term()) :: [PaymentQueue.dead_letter()]
   def dead_letters(queue, n) do
     Options.count!(n, :n, 0, Options.max_items())
 
-    for {format, bytes, reason, attempts, died_at} <- queue |> Native.dead_letters(n) |> known!(queue) do
+    for {{format, payload}, reason, attempts, died_at} <- queue |> Native.dead_letters(n) |> known!(queue) do
       %{
-        payload: Payload.decode(format, bytes),
+        payload: Payload.decode(format, payload),
         reason: Reason.decode(reason),
         attempts: attempts,
         died_at: DateTime.from_unix!(died_at, :millisecond)

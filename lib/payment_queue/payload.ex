@@ -31,8 +31,9 @@ defmodule PaymentQueue.Payload do
     end
   end
 
-  @doc "Bytes as they were kept, back to the payload."
-  @spec decode(Native.format(), binary()) :: term()
+  @doc "A payload as it was kept, back to the term."
+  @spec decode(Native.format(), term()) :: term()
   def decode(:binary, bytes), do: bytes
+  def decode(:decoded, payload), do: payload
   def decode(:term, bytes), do: :erlang.binary_to_term(bytes)
 end

@@ -6,7 +6,7 @@ defmodule PaymentQueue.Workers.Worker do
   # It traps exits, so a shutdown waits for the running handler. While there is work, one native call settles the last
   # item and takes the next; without work it is parked in the NIF and uses no CPU. `Workers.Batcher` is its sibling.
 
-  alias PaymentQueue.{Handler, Native, Payload}
+  alias PaymentQueue.{Handler, Native, Payload, Taking}
   alias PaymentQueue.Workers.{Batcher, Inbox, Outcome}
 
   @enforce_keys [:queue, :handler, :timeout, :backoff, :batch, :parent, :pool]
@@ -65,13 +65,16 @@ defmodule PaymentQueue.Workers.Worker do
       exit(:shutdown)
     else
       case take(state.queue, last) do
-        {:ok, payload, lease} -> handle(state, payload, lease)
-        {:large, lease} -> fetched(state, Payload.fetch_large(lease), lease)
-        :empty -> park(state)
-        {:error, :stale_lease} -> stale()
+        :empty -> taken(state, Taking.linger(state.queue))
+        taken -> taken(state, taken)
       end
     end
   end
+
+  defp taken(state, {:ok, payload, lease}), do: handle(state, payload, lease)
+  defp taken(state, {:large, lease}), do: fetched(state, Payload.fetch_large(lease), lease)
+  defp taken(state, :empty), do: park(state)
+  defp taken(_state, {:error, :stale_lease}), do: stale()
 
   defp take(queue, nil), do: Native.take(queue)
   defp take(queue, last), do: Native.settle_take(queue, last)
@@ -79,8 +82,7 @@ defmodule PaymentQueue.Workers.Worker do
   defp park(state) do
     case Native.park(state.queue) do
       {:parked, token} -> parked(state, token)
-      {:ok, payload, lease} -> handle(state, payload, lease)
-      {:large, lease} -> fetched(state, Payload.fetch_large(lease), lease)
+      taken -> taken(state, taken)
     end
   end
 

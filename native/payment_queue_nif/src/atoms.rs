@@ -10,6 +10,7 @@ rustler::atoms! {
     created,
     dead,
     dead_dropped,
+    decoded,
     delivered,
     empty,
     enqueued,

@@ -15,7 +15,8 @@ fn stats<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
     Term::map_from_arrays(env, &keys, &[stats.queue_size, stats.in_flight])
 }
 
-#[rustler::nif]
+// Dirty: it visits each consumer, and there may be very many.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn info<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
     let Some(queue) = queues::find(name) else { return Ok(queues::unavailable(env)) };
     let Info {
@@ -79,15 +80,11 @@ fn percentiles<'a>(env: Env<'a>, wait: Percentiles) -> NifResult<Term<'a>> {
     Term::map_from_arrays(env, &keys, &[p50, p90, p99, p999, max])
 }
 
-fn copy<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
-    NewBinary::from_slice(env, bytes).into()
-}
-
 #[rustler::nif(schedule = "DirtyCpu")]
 fn peek<'a>(env: Env<'a>, name: Term<'a>, n: usize) -> Term<'a> {
     let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
     let seen = queue.peek(n);
-    let pair = |item: &Peeked| (payload::format_atom(item.format), copy(env, &item.payload)).encode(env);
+    let pair = |item: &Peeked| payload::copy(env, &item.payload, item.format);
     let pairs: Vec<Term> = seen.iter().map(pair).collect();
     pairs.encode(env)
 }
@@ -132,14 +129,14 @@ fn await_idle<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
 #[rustler::nif]
 fn cancel_await<'a>(env: Env<'a>, name: Term<'a>, token: u64) -> Term<'a> {
     let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
-    queue.cancel_await(token);
-    atoms::ok().to_term(env)
+    if queue.cancel_await(token) { atoms::ok().to_term(env) } else { atoms::delivered().to_term(env) }
 }
 
 /// Items that one call of `purge` or `requeue_dead` moves at the most.
 const SLICE: usize = 1000;
 
-#[rustler::nif]
+// Dirty: returning long payloads to the system takes tens of µs each.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn purge<'a>(env: Env<'a>, name: Term<'a>, max: usize) -> Term<'a> {
     let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
     let (purged, wakes) = queue.purge(max.min(SLICE));
@@ -154,10 +151,10 @@ fn dead_letters<'a>(env: Env<'a>, name: Term<'a>, n: usize) -> Term<'a> {
     let rows: Vec<Term> = letters
         .iter()
         .map(|letter| {
-            let payload = copy(env, &letter.payload);
-            let reason = copy(env, &letter.reason);
+            let payload = payload::copy(env, &letter.payload, letter.format);
+            let reason: Term = NewBinary::from_slice(env, &letter.reason).into();
             let died_at = letter.died_at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-            (payload::format_atom(letter.format), payload, reason, letter.attempts, died_at).encode(env)
+            (payload, reason, letter.attempts, died_at).encode(env)
         })
         .collect();
     rows.encode(env)

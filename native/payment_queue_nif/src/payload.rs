@@ -1,82 +1,91 @@
-//! Terms to bytes and back. A binary travels as it is; anything else as external term format.
+//! Terms to bytes and back. A binary travels as it is; an ordinary term in the compact format of [`packed`]; a rarer one as external
+//! term format.
 
-use crate::atoms;
+use crate::{atoms, packed};
 use payment_queue_core::Delivery;
 use rustler::types::map::MapIterator;
 use rustler::{Atom, Binary, Encoder, Env, NewBinary, OwnedBinary, Resource, ResourceArc, Term, TermType};
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The core's mark on a payload.
 pub(crate) const BINARY: u8 = 0;
-pub(crate) const TERM: u8 = 1;
+pub(crate) const EXTERNAL: u8 = 1;
+pub(crate) const PACKED: u8 = 2;
 
 /// Longer binaries are copied on a dirty scheduler.
-pub(crate) const BINARY_MAX: usize = 64 * 1024;
-/// Longer external term format is decoded by the VM's own `binary_to_term`, which yields.
-pub(crate) const TERM_MAX: usize = 16 * 1024;
-/// Parts that a term may have to be encoded here; a heavier one goes through the VM's own `term_to_binary`, which yields.
+const BINARY_MAX: usize = 64 * 1024;
+/// Longer terms go through the VM's own `term_to_binary` and `binary_to_term`, which yield.
+const TERM_MAX: usize = 16 * 1024;
+/// Parts that a rare term may have to be encoded here.
 const WEIGHT_MAX: usize = 512;
 
 /// The bytes of a payload that is small enough to be handled at once.
-pub(crate) enum Bytes<'a> {
-    Raw(Binary<'a>),
-    Encoded(OwnedBinary),
+pub(crate) enum Encoded<'a> {
+    Binary(Binary<'a>),
+    /// In the buffer that was encoded into.
+    Packed(Range<usize>),
+    External(OwnedBinary),
 }
 
-impl Bytes<'_> {
-    pub(crate) fn as_slice(&self) -> &[u8] {
+impl Encoded<'_> {
+    pub(crate) fn bytes<'b>(&'b self, buffer: &'b [u8]) -> &'b [u8] {
         match self {
-            Self::Raw(binary) => binary.as_slice(),
-            Self::Encoded(bytes) => bytes.as_slice(),
+            Self::Binary(binary) => binary.as_slice(),
+            Self::Packed(range) => &buffer[range.clone()],
+            Self::External(bytes) => bytes.as_slice(),
         }
     }
 
     pub(crate) fn format(&self) -> u8 {
         match self {
-            Self::Raw(_) => BINARY,
-            Self::Encoded(_) => TERM,
+            Self::Binary(_) => BINARY,
+            Self::Packed(_) => PACKED,
+            Self::External(_) => EXTERNAL,
         }
     }
 }
 
-/// `None`: too much for a scheduler thread.
-pub(crate) fn encode(term: Term<'_>) -> Option<Bytes<'_>> {
+/// Encodes a payload, behind what is in the buffer. `None`: it is too much for a scheduler thread.
+pub(crate) fn encode<'a>(term: Term<'a>, buffer: &mut Vec<u8>) -> Option<Encoded<'a>> {
     if term.get_type() == TermType::Binary
         && let Ok(binary) = Binary::from_term(term)
     {
-        return (binary.len() <= BINARY_MAX).then_some(Bytes::Raw(binary));
+        return (binary.len() <= BINARY_MAX).then_some(Encoded::Binary(binary));
     }
-    let mut budget = WEIGHT_MAX;
-    is_light(term, &mut budget).then(|| Bytes::Encoded(term.to_binary()))
+    let start = buffer.len();
+    match packed::encode(term, buffer, TERM_MAX) {
+        Ok(()) => Some(Encoded::Packed(start..buffer.len())),
+        Err(packed::Unfit::Large) => None,
+        Err(packed::Unfit::Rare) => {
+            buffer.truncate(start);
+            is_light(term, &mut WEIGHT_MAX.clone()).then(|| Encoded::External(term.to_binary()))
+        }
+    }
 }
 
-/// Whether the term's parts fit into the budget. Looks at no more parts than that.
+/// Whether the parts of a term fit into the budget. Looks at no more parts than that.
 fn is_light(term: Term, budget: &mut usize) -> bool {
     let Some(left) = budget.checked_sub(1) else { return false };
     *budget = left;
     match term.get_type() {
         TermType::Atom | TermType::Float | TermType::Pid | TermType::Port | TermType::Ref => true,
-        // A bignum may be long, but not longer than what encodes in some µs per KiB; the weight is unknown here.
+        // A bignum's length cannot be asked for.
         TermType::Integer => term.decode::<i64>().is_ok(),
-        TermType::Binary => spend(term, budget),
-        TermType::Map => match MapIterator::new(term) {
-            Some(mut pairs) => pairs.all(|(key, value)| is_light(key, budget) && is_light(value, budget)),
-            None => false,
-        },
-        TermType::Tuple => match rustler::types::tuple::get_tuple(term) {
-            Ok(elements) => elements.into_iter().all(|element| is_light(element, budget)),
-            Err(_) => false,
-        },
+        TermType::Binary => Binary::from_term(term).is_ok_and(|binary| spend(binary.len() / 64, budget)),
+        TermType::Map => MapIterator::new(term)
+            .is_some_and(|mut pairs| pairs.all(|(key, value)| is_light(key, budget) && is_light(value, budget))),
+        TermType::Tuple => rustler::types::tuple::get_tuple(term)
+            .is_ok_and(|elements| elements.into_iter().all(|element| is_light(element, budget))),
         TermType::List => is_light_list(term, budget),
-        // Functions carry an environment that cannot be looked into.
+        // A function's environment cannot be looked into.
         TermType::Fun | TermType::Unknown => false,
     }
 }
 
-fn spend(term: Term, budget: &mut usize) -> bool {
-    let Ok(binary) = Binary::from_term(term) else { return false };
-    match budget.checked_sub(binary.len() / 64) {
+fn spend(parts: usize, budget: &mut usize) -> bool {
+    match budget.checked_sub(parts) {
         Some(left) => {
             *budget = left;
             true
@@ -111,14 +120,13 @@ fn binary<'a>(env: Env<'a>, bytes: &[u8], large: Option<&Arc<[u8]>>) -> Term<'a>
 /// The term of a payload, which is in `buffer` unless it is large. `None`: it is too long to be decoded on a scheduler thread.
 pub(crate) fn decode<'a>(env: Env<'a>, delivery: &Delivery, buffer: &[u8]) -> Option<Term<'a>> {
     let large = delivery.large.as_ref();
-    if delivery.format == BINARY {
-        return Some(binary(env, buffer, large));
-    }
     let bytes = large.map_or(buffer, |large| large);
-    if bytes.len() > TERM_MAX {
-        return None;
+    match delivery.format {
+        BINARY => Some(binary(env, buffer, large)),
+        PACKED => packed::decode(env, bytes),
+        _ if bytes.len() <= TERM_MAX => env.binary_to_term(bytes).map(|(term, _)| term),
+        _ => None,
     }
-    env.binary_to_term(bytes).map(|(term, _)| term)
 }
 
 /// `{format, bytes}`, for the VM to decode.
@@ -126,18 +134,32 @@ pub(crate) fn raw<'a>(env: Env<'a>, delivery: &Delivery, buffer: &[u8]) -> Term<
     (format_atom(delivery.format), binary(env, buffer, delivery.large.as_ref())).encode(env)
 }
 
-pub(crate) fn format_atom(format: u8) -> Atom {
-    if format == BINARY { atoms::binary() } else { atoms::term() }
+/// `{format, bytes}`, or `{:decoded, term}` where only this crate can decode.
+pub(crate) fn copy<'a>(env: Env<'a>, bytes: &[u8], format: u8) -> Term<'a> {
+    let shown = match format {
+        PACKED => packed::decode(env, bytes),
+        _ => Some(NewBinary::from_slice(env, bytes).into()),
+    };
+    (format_atom(format), shown).encode(env)
+}
+
+fn format_atom(format: u8) -> Atom {
+    match format {
+        BINARY => atoms::binary(),
+        PACKED => atoms::decoded(),
+        _ => atoms::term(),
+    }
 }
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends this thread's buffer, into which the core copies payloads on their way out.
+/// Lends this thread's buffer, empty, for the bytes of payloads on their way in or out.
 pub(crate) fn with_buffer<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     const KEEP: usize = 256 * 1024;
     BUFFER.with_borrow_mut(|buffer| {
+        buffer.clear();
         let result = f(buffer);
         if buffer.capacity() > KEEP {
             *buffer = Vec::new();
