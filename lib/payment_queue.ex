@@ -233,10 +233,10 @@ defmodule PaymentQueue do
 
   def take(queue: queue, ack: {a, b, c} = lease, timeout: timeout)
       when is_atom(queue) and is_lease(a, b, c) and is_wait(timeout),
-      do: Taking.take(queue, lease, timeout)
+      do: queue |> Native.settle_take(lease) |> taken(queue, timeout)
 
   def take(queue: queue, timeout: timeout) when is_atom(queue) and is_wait(timeout),
-    do: Taking.take(queue, nil, timeout)
+    do: queue |> Native.take() |> taken(queue, timeout)
 
   def take(opts) do
     %{queue: queue, ack: lease, timeout: timeout} = Options.call!(:take, opts)
@@ -246,6 +246,9 @@ defmodule PaymentQueue do
   defp taken({:ok, _, _} = item, _queue), do: item
   defp taken(:empty, _queue), do: :empty
   defp taken(other, queue), do: Taking.finish(other, queue)
+
+  defp taken({:ok, _, _} = item, _queue, _timeout), do: item
+  defp taken(other, queue, timeout), do: Taking.finish(other, queue, timeout)
 
   @doc """
   Takes up to `n` items that are there now, oldest first, as `[{payload, lease}]`.

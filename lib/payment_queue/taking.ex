@@ -4,8 +4,6 @@ defmodule PaymentQueue.Taking do
 
   alias PaymentQueue.{Native, Payload}
 
-  @looks String.to_integer(System.get_env("LOOKS", "4"))
-
   @typep deadline :: integer() | :infinity
 
   @doc "`PaymentQueue.take/1` with validated options."
@@ -13,7 +11,13 @@ defmodule PaymentQueue.Taking do
           {:ok, term(), Native.lease()} | :empty | {:error, :stale_lease}
   def take(queue, lease, timeout) do
     taken = if lease, do: Native.settle_take(queue, lease), else: Native.take(queue)
+    finish(taken, queue, timeout)
+  end
 
+  @doc "As `finish/2`, and waits for an item if there is none."
+  @spec finish(Native.taken() | {:error, :stale_lease}, atom(), timeout()) ::
+          {:ok, term(), Native.lease()} | :empty | {:error, :stale_lease}
+  def finish(taken, queue, timeout) do
     case finish(taken, queue) do
       :empty when timeout != 0 -> wait(queue, deadline(timeout))
       other -> other
@@ -34,34 +38,9 @@ defmodule PaymentQueue.Taking do
   def finish({:error, :queue_unavailable}, queue), do: unavailable!(queue)
   def finish(other, _queue), do: other
 
-  @doc "Waits until an item is there for the caller or the deadline passes."
+  @doc "Parks the caller until an item is handed to it or the deadline passes."
   @spec wait(atom(), deadline()) :: {:ok, term(), Native.lease()} | :empty
   def wait(queue, deadline) do
-    case linger(queue) do
-      :empty -> park(queue, deadline)
-      taken -> finish(taken, queue)
-    end
-  end
-
-  @doc """
-  Looks a few more times, and lets others run in between, before it is worth parking: a wake-up costs more than the next
-  item takes to arrive on a busy queue. Over within some microseconds, so an idle system stays idle.
-  """
-  @spec linger(atom()) :: Native.taken()
-  def linger(queue), do: linger(queue, @looks)
-
-  defp linger(_queue, 0), do: :empty
-
-  defp linger(queue, looks) do
-    :erlang.yield()
-
-    case Native.take(queue) do
-      :empty -> linger(queue, looks - 1)
-      taken -> taken
-    end
-  end
-
-  defp park(queue, deadline) do
     case Native.park(queue) do
       {:parked, token} ->
         parked(queue, token, deadline)

@@ -6,7 +6,7 @@ defmodule PaymentQueue.Workers.Worker do
   # It traps exits, so a shutdown waits for the running handler. While there is work, one native call settles the last
   # item and takes the next; without work it is parked in the NIF and uses no CPU. `Workers.Batcher` is its sibling.
 
-  alias PaymentQueue.{Handler, Native, Payload, Taking}
+  alias PaymentQueue.{Handler, Native, Payload}
   alias PaymentQueue.Workers.{Batcher, Inbox, Outcome}
 
   @enforce_keys [:queue, :handler, :timeout, :backoff, :batch, :parent, :pool]
@@ -64,10 +64,7 @@ defmodule PaymentQueue.Workers.Worker do
       if last, do: Native.ack(last)
       exit(:shutdown)
     else
-      case take(state.queue, last) do
-        :empty -> taken(state, Taking.linger(state.queue))
-        taken -> taken(state, taken)
-      end
+      taken(state, take(state.queue, last))
     end
   end
 

@@ -91,13 +91,15 @@ impl Agenda {
     #[cfg(not(loom))]
     pub(crate) fn next(&self) -> Job {
         use crate::clock;
+        use std::time::Duration;
         let mut entries = self.entries.lock();
         loop {
             match entries.poll(clock::now_ns) {
                 Ok(job) => return job,
                 Err(None) => self.changed.wait(&mut entries),
                 Err(Some(due)) => {
-                    self.changed.wait_until(&mut entries, clock::instant(due));
+                    let left = Duration::from_nanos(due.saturating_sub(clock::now_ns()));
+                    self.changed.wait_for(&mut entries, left);
                 }
             }
         }

@@ -3,6 +3,7 @@
 use crate::histogram::{self, BUCKETS, Percentiles};
 use crate::sync::{AtomicU64, Ordering, thread_number};
 use crossbeam_utils::CachePadded;
+use std::sync::OnceLock;
 
 /// What is counted per item on the hot path. Everything only grows.
 #[derive(Clone, Copy)]
@@ -29,45 +30,92 @@ struct Stripe {
     waits: [std::sync::atomic::AtomicU64; BUCKETS],
 }
 
+impl Stripe {
+    fn new() -> Self {
+        Self {
+            counts: std::array::from_fn(|_| AtomicU64::new(0)),
+            waits: [const { std::sync::atomic::AtomicU64::new(0) }; BUCKETS],
+        }
+    }
+}
+
+/// Threads with a stripe of their own; further ones share the last.
+const OWNED: usize = if cfg!(loom) { 1 } else { 64 };
+
 pub(crate) struct Counters {
-    /// A power of two. Each thread uses one, picked round robin.
-    stripes: Box<[CachePadded<Stripe>]>,
+    /// By thread number, made when the thread first counts. Only its thread writes an owned one.
+    stripes: Box<[OnceLock<Box<CachePadded<Stripe>>>]>,
+    /// Stripes that may have been made: all below this.
+    made: std::sync::atomic::AtomicUsize,
 }
 
 impl Counters {
-    pub(crate) fn new(threads: usize) -> Self {
-        let stripe = |_| {
-            CachePadded::new(Stripe {
-                counts: std::array::from_fn(|_| AtomicU64::new(0)),
-                waits: [const { std::sync::atomic::AtomicU64::new(0) }; BUCKETS],
-            })
+    pub(crate) fn new() -> Self {
+        let counters = Self {
+            stripes: (0..=OWNED).map(|_| OnceLock::new()).collect(),
+            made: std::sync::atomic::AtomicUsize::new(0),
         };
-        Self { stripes: (0..threads.next_power_of_two()).map(stripe).collect() }
+        if cfg!(loom) {
+            // Loom does not see the order that a lock of `std` makes: there, all are made before the threads start.
+            (0..=OWNED).for_each(|number| _ = counters.make(number));
+        }
+        counters
     }
 
-    fn stripe(&self) -> &Stripe {
-        &self.stripes[thread_number() & (self.stripes.len() - 1)]
+    fn make(&self, number: usize) -> &Stripe {
+        self.stripes[number].get_or_init(|| {
+            self.made.fetch_max(number + 1, std::sync::atomic::Ordering::SeqCst);
+            Box::new(CachePadded::new(Stripe::new()))
+        })
     }
 
+    /// This thread's stripe, and whether it is its own.
+    fn stripe(&self) -> (&Stripe, bool) {
+        let number = thread_number().min(OWNED);
+        (self.make(number), number < OWNED)
+    }
+
+    fn stripes(&self) -> impl Iterator<Item = &Stripe> {
+        let made = self.made.load(std::sync::atomic::Ordering::SeqCst);
+        self.stripes[..made].iter().filter_map(|stripe| stripe.get().map(|stripe| &***stripe))
+    }
+
+    /// Counts what ends a lease, or an item's way: what the thread does next is ordered after it, as `Queue::is_idle` needs.
+    pub(crate) fn add_ordered(&self, count: Count, n: u64) {
+        self.stripe().0.counts[count as usize].fetch_add(n, Ordering::SeqCst);
+    }
+
+    /// Counts without a locked instruction. Seen at the latest by who sees what this thread does next with `Release`.
     pub(crate) fn add(&self, count: Count, n: u64) {
-        // SeqCst: `Queue::is_idle` argues over the total order of these and the room's word. On x86 it costs nothing.
-        self.stripe().counts[count as usize].fetch_add(n, Ordering::SeqCst);
+        let (stripe, owned) = self.stripe();
+        let counter = &stripe.counts[count as usize];
+        if owned {
+            counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Release);
+        } else {
+            counter.fetch_add(n, Ordering::Release);
+        }
     }
 
     pub(crate) fn waited(&self, ns: u64) {
-        self.stripe().waits[histogram::bucket(ns / 1000)].fetch_add(1, Ordering::Relaxed);
+        use std::sync::atomic::Ordering;
+        let (stripe, owned) = self.stripe();
+        let bucket = &stripe.waits[histogram::bucket(ns / 1000)];
+        if owned {
+            bucket.store(bucket.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        } else {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn sum(&self, count: Count) -> u64 {
-        let one = |stripe: &CachePadded<Stripe>| stripe.counts[count as usize].load(Ordering::SeqCst);
-        self.stripes.iter().map(one).sum()
+        self.stripes().map(|stripe| stripe.counts[count as usize].load(Ordering::SeqCst)).sum()
     }
 
     pub(crate) fn waits(&self) -> Percentiles {
         let mut folded = [0; BUCKETS];
-        for stripe in &self.stripes {
+        for stripe in self.stripes() {
             for (sum, count) in folded.iter_mut().zip(&stripe.waits) {
-                *sum += count.load(Ordering::Relaxed);
+                *sum += count.load(std::sync::atomic::Ordering::Relaxed);
             }
         }
         histogram::percentiles(&folded)
@@ -81,6 +129,7 @@ impl Counters {
     }
 
     pub(crate) fn memory(&self) -> u64 {
-        std::mem::size_of_val(&*self.stripes) as u64
+        let made = self.stripes().count() * size_of::<CachePadded<Stripe>>();
+        (std::mem::size_of_val(&*self.stripes) + made) as u64
     }
 }

@@ -19,12 +19,7 @@ use loom::thread::{JoinHandle, spawn};
 type Owner = u8;
 
 fn queue(settings: Settings) -> Arc<Queue<Owner>> {
-    striped_queue(settings, 1)
-}
-
-/// A queue whose counters have this many stripes. Threads of a model use them in turn.
-fn striped_queue(settings: Settings, stripes: usize) -> Arc<Queue<Owner>> {
-    Arc::new(Queue::new(0, settings, Arc::new(Agenda::new()), stripes))
+    Arc::new(Queue::new(0, settings, Arc::new(Agenda::new())))
 }
 
 fn start<R: 'static>(

@@ -187,7 +187,7 @@ struct IdleList<T> {
 }
 
 impl<T: Clone + PartialEq> Queue<T> {
-    pub(crate) fn new(index: u32, settings: Settings, agenda: Arc<Agenda>, threads: usize) -> Self {
+    pub(crate) fn new(index: u32, settings: Settings, agenda: Arc<Agenda>) -> Self {
         let queue = Self {
             index,
             limits: Limits {
@@ -205,7 +205,7 @@ impl<T: Clone + PartialEq> Queue<T> {
             consumers: Consumers::new(),
             waiters: Waiters::new(),
             dead: DeadLetters::new(),
-            counters: Counters::new(threads),
+            counters: Counters::new(),
             rare: RareCounts::default(),
             idle_watchers: IdleWatchers {
                 list: Mutex::new(IdleList { by_token: Vec::new(), last_token: 0 }),

@@ -39,7 +39,6 @@ pub struct Registry<T: Clone + PartialEq + Send + 'static> {
     /// Queues made so far.
     made: Mutex<usize>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    threads: usize,
 }
 
 impl<T: Clone + PartialEq + Send + 'static> Registry<T> {
@@ -59,14 +58,15 @@ impl<T: Clone + PartialEq + Send + 'static> Registry<T> {
     /// assert!(matches!(events.recv(), Ok((0, 1, Event::Delivered { attempts: 1, .. }))));
     /// ```
     pub fn new(tell: impl Fn(u32, T, Event) + Send + Sync + 'static) -> Self {
+        // The first reading calibrates the clock, which may take long where the machine is busy: here, not in an enqueue.
+        clock::now_ns();
         let shared = Arc::new(Shared {
             queues: (0..MAX_QUEUES).map(|_| OnceLock::new()).collect(),
             agenda: Arc::new(Agenda::new()),
             tell: Box::new(tell),
         });
-        let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let thread = spawn(shared.clone());
-        Self { shared, made: Mutex::new(0), thread: Mutex::new(thread), threads: (2 * threads).clamp(4, 64) }
+        Self { shared, made: Mutex::new(0), thread: Mutex::new(thread) }
     }
 
     /// A new queue, at the next index.
@@ -85,7 +85,7 @@ impl<T: Clone + PartialEq + Send + 'static> Registry<T> {
         let place = self.shared.queues.get(*made).ok_or(TooManyQueues)?;
         let index = *made as u32;
         *made += 1;
-        Ok(place.get_or_init(|| Queue::new(index, settings, self.shared.agenda.clone(), self.threads)))
+        Ok(place.get_or_init(|| Queue::new(index, settings, self.shared.agenda.clone())))
     }
 
     /// The queue at an index: one array access.

@@ -10,7 +10,7 @@ const BYTE_BITS: u32 = 35;
 const BYTE_MASK: u64 = (1 << BYTE_BITS) - 1;
 const CLOSED: u64 = 1 << 63;
 
-/// Largest capacity in items (134,217,727): half of what the packed word counts, so that redeliveries, which are never
+/// Largest capacity in items (134,217,727): half of what the packed word tells apart, so that redeliveries, which are never
 /// refused, have as much again.
 ///
 /// ```
@@ -33,12 +33,29 @@ pub const MAX_CAPACITY: u64 = (1 << (ITEM_BITS - 1)) - 1;
 /// ```
 pub const MAX_BYTES: u64 = (1 << (BYTE_BITS - 1)) - 1;
 
-/// Items and bytes that wait (ready or scheduled), and whether the door is open, in one word: both bounds are checked and
-/// taken by one compare-and-swap, so no interleaving of producers passes either, none is refused while there is room, and
-/// nothing gets in once `close` has returned.
+/// Items and bytes that wait (ready or scheduled): what has come in, less what has gone out. Producers write one cache line and
+/// takers another, so that on a busy queue neither waits for the other's.
+///
+/// What has come in, and whether the door is open, is one word: both bounds are checked and taken by one compare-and-swap,
+/// so no interleaving of producers passes either, and nothing gets in once `close` has returned. What has gone out is known to a
+/// producer late, never early: it can only think that more is waiting than is, and looks again before it refuses.
 pub(crate) struct Room {
-    /// Bits 0 to 27: items. Bits 28 to 62: their payload bytes. Bit 63: closed.
-    word: CachePadded<AtomicU64>,
+    come: CachePadded<Come>,
+    gone: CachePadded<Gone>,
+}
+
+struct Come {
+    /// Bits 0 to 27: items that have come in. Bits 28 to 62: their payload bytes. Both wrap. Bit 63: closed.
+    word: AtomicU64,
+    /// `gone` as some producer last saw it: never more than it is.
+    gone_items: AtomicU64,
+    gone_bytes: AtomicU64,
+}
+
+/// Items and bytes that have gone out. Never more than have come in, and only grow.
+struct Gone {
+    items: AtomicU64,
+    bytes: AtomicU64,
 }
 
 /// How much waits now.
@@ -48,61 +65,128 @@ pub(crate) struct Occupancy {
     pub(crate) bytes: u64,
 }
 
-fn pack(items: u64, bytes: u64) -> u64 {
-    items | (bytes << ITEM_BITS)
+/// A reading of what has gone out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Left {
+    items: u64,
+    bytes: u64,
 }
 
-fn unpack(word: u64) -> Occupancy {
-    Occupancy { items: word & ITEM_MASK, bytes: (word >> ITEM_BITS) & BYTE_MASK }
+/// The word after items and bytes have come in.
+fn plus(word: u64, items: u64, bytes: u64) -> u64 {
+    let items = word.wrapping_add(items) & ITEM_MASK;
+    let bytes = (word >> ITEM_BITS).wrapping_add(bytes) & BYTE_MASK;
+    word & CLOSED | bytes << ITEM_BITS | items
+}
+
+/// What waits, if no less has gone out than was read *before* the word. Both differences are below half of what their
+/// bits count, so wrapping does no harm.
+fn waiting(word: u64, gone: Left) -> Occupancy {
+    Occupancy {
+        items: word.wrapping_sub(gone.items) & ITEM_MASK,
+        bytes: (word >> ITEM_BITS).wrapping_sub(gone.bytes) & BYTE_MASK,
+    }
 }
 
 impl Room {
     pub(crate) fn new() -> Self {
-        Self { word: CachePadded::new(AtomicU64::new(0)) }
+        let zero = || AtomicU64::new(0);
+        Self {
+            come: CachePadded::new(Come { word: zero(), gone_items: zero(), gone_bytes: zero() }),
+            gone: CachePadded::new(Gone { items: zero(), bytes: zero() }),
+        }
     }
 
     /// Takes room for one item of `bytes`, or changes nothing.
     pub(crate) fn reserve(&self, bytes: u64, capacity: u64, max_bytes: u64) -> Result<(), Refusal> {
-        let mut seen = self.word.load(Ordering::Acquire);
+        let mut gone = self.gone_as_seen();
+        let mut word = self.come.word.load(Ordering::Acquire);
         loop {
-            if seen & CLOSED != 0 {
+            if word & CLOSED != 0 {
                 return Err(Refusal::Closed);
             }
-            let now = unpack(seen);
+            let now = waiting(word, gone);
             if now.items >= capacity || now.bytes + bytes > max_bytes {
-                return Err(Refusal::Full);
+                // Nothing gone since before the word was read: then it was full when the word was read.
+                let seen = std::mem::replace(&mut gone, self.look());
+                if gone == seen {
+                    return Err(Refusal::Full);
+                }
+                word = self.come.word.load(Ordering::Acquire);
+                continue;
             }
-            match self.word.compare_exchange_weak(seen, seen + pack(1, bytes), Ordering::AcqRel, Ordering::Acquire) {
+            let next = plus(word, 1, bytes);
+            match self.come.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Ok(()),
-                Err(other) => seen = other,
+                Err(other) => word = other,
             }
         }
     }
 
-    /// Takes room without asking: for what was accepted once and comes back.
-    pub(crate) fn force(&self, items: u64, bytes: u64) {
-        self.word.fetch_add(pack(items, bytes), Ordering::SeqCst);
+    fn gone_as_seen(&self) -> Left {
+        Left {
+            items: self.come.gone_items.load(Ordering::Acquire),
+            bytes: self.come.gone_bytes.load(Ordering::Acquire),
+        }
     }
 
-    /// Gives room back. The caller owns what it gives back, so neither half can underflow.
+    /// Reads what has gone out, and notes it for the others.
+    fn look(&self) -> Left {
+        let gone = self.gone();
+        // `max`: one who looked earlier may note it later.
+        self.come.gone_items.fetch_max(gone.items, Ordering::AcqRel);
+        self.come.gone_bytes.fetch_max(gone.bytes, Ordering::AcqRel);
+        gone
+    }
+
+    fn gone(&self) -> Left {
+        Left { items: self.gone.items.load(Ordering::SeqCst), bytes: self.gone.bytes.load(Ordering::SeqCst) }
+    }
+
+    /// Takes room without asking: for what was accepted once and comes back.
+    pub(crate) fn force(&self, items: u64, bytes: u64) {
+        let mut word = self.come.word.load(Ordering::Acquire);
+        while let Err(other) =
+            self.come.word.compare_exchange_weak(word, plus(word, items, bytes), Ordering::SeqCst, Ordering::Acquire)
+        {
+            word = other;
+        }
+        // Items that come back again and again count as come each time, and no producer may look meanwhile: what was seen of
+        // `gone` must not fall so far behind that the difference wraps.
+        let late = waiting(plus(word, items, bytes), self.gone_as_seen());
+        if late.items > MAX_CAPACITY || late.bytes > MAX_BYTES {
+            self.look();
+        }
+    }
+
+    /// Gives room back. The caller owns what it gives back, so no more goes out than has come in.
     pub(crate) fn release(&self, items: u64, bytes: u64) {
-        self.word.fetch_sub(pack(items, bytes), Ordering::SeqCst);
+        self.gone.bytes.fetch_add(bytes, Ordering::SeqCst);
+        self.gone.items.fetch_add(items, Ordering::SeqCst);
     }
 
     pub(crate) fn close(&self) {
-        self.word.fetch_or(CLOSED, Ordering::SeqCst);
+        self.come.word.fetch_or(CLOSED, Ordering::SeqCst);
     }
 
     pub(crate) fn open(&self) {
-        self.word.fetch_and(!CLOSED, Ordering::SeqCst);
+        self.come.word.fetch_and(!CLOSED, Ordering::SeqCst);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.word.load(Ordering::SeqCst) & CLOSED != 0
+        self.come.word.load(Ordering::SeqCst) & CLOSED != 0
     }
 
+    /// What was there at some moment of the call: one at which nothing was going out.
     pub(crate) fn occupancy(&self) -> Occupancy {
-        unpack(self.word.load(Ordering::SeqCst))
+        let mut gone = self.gone();
+        loop {
+            let word = self.come.word.load(Ordering::SeqCst);
+            let seen = std::mem::replace(&mut gone, self.gone());
+            if gone == seen {
+                return waiting(word, gone);
+            }
+        }
     }
 }
 
@@ -128,6 +212,34 @@ mod tests {
         assert_eq!(room.occupancy(), Occupancy { items: MAX_CAPACITY + 1, bytes: MAX_BYTES + 1 });
         room.release(MAX_CAPACITY + 1, MAX_BYTES + 1);
         assert_eq!(room.occupancy(), Occupancy { items: 0, bytes: 0 });
+    }
+
+    #[test]
+    fn counts_may_wrap() {
+        let room = Room::new();
+        for _ in 0..10 {
+            room.force(MAX_CAPACITY, MAX_BYTES);
+            assert_eq!(room.reserve(1, MAX_CAPACITY, u64::MAX), Err(Refusal::Full));
+            assert_eq!(room.reserve(1, u64::MAX, MAX_BYTES), Err(Refusal::Full));
+            room.release(MAX_CAPACITY - 1, MAX_BYTES - 5);
+            assert_eq!(room.reserve(1, 2, 6), Ok(()));
+            assert_eq!(room.occupancy(), Occupancy { items: 2, bytes: 6 });
+            room.release(2, 6);
+        }
+    }
+
+    #[test]
+    fn what_comes_back_for_ever_does_not_wrap_what_producers_see() {
+        let room = Room::new();
+        room.force(1, MAX_BYTES / 3);
+        // No producer looks meanwhile. Together far more than the word tells apart.
+        for _ in 0..20 {
+            room.release(1, MAX_BYTES / 3);
+            room.force(1, MAX_BYTES / 3);
+            let seen = waiting(room.come.word.load(Ordering::Relaxed), room.gone_as_seen());
+            assert!(seen.bytes >= MAX_BYTES / 3, "a producer would think that there is room");
+        }
+        assert_eq!(room.reserve(1, 10, MAX_BYTES / 3), Err(Refusal::Full));
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! What is rarer (bignums, bitstrings, pids, references, functions, improper lists) makes [`encode`] give up: the whole term
 //! then travels as external term format.
 
-use crate::atom_table;
+use crate::{atom_table, atoms};
 use rustler::types::map::MapIterator;
 use rustler::types::tuple;
 use rustler::{Binary, Encoder, Env, NewBinary, Term, TermType};
@@ -163,14 +163,30 @@ fn get_many<'a>(env: Env<'a>, bytes: &mut &[u8], count: u64, depth: u32) -> Opti
 }
 
 fn get_map<'a>(env: Env<'a>, bytes: &mut &[u8], size: u64, depth: u32) -> Option<Term<'a>> {
-    let size = usize::try_from(size).ok()?.min(bytes.len());
-    let mut keys = Vec::with_capacity(size);
-    let mut values = Vec::with_capacity(size);
-    for _ in 0..size {
-        keys.push(get(env, bytes, depth)?);
-        values.push(get(env, bytes, depth)?);
+    /// Maps up to this size, which most are, are put together on the stack.
+    const ON_STACK: usize = 8;
+    // Every pair takes four bytes at least.
+    let size = usize::try_from(size).ok().filter(|&size| size <= bytes.len())?;
+    let filler = atoms::ok().to_term(env);
+    if size <= ON_STACK {
+        let (mut keys, mut values) = ([filler; ON_STACK], [filler; ON_STACK]);
+        return get_pairs(env, bytes, &mut keys[..size], &mut values[..size], depth);
     }
-    Term::map_from_term_arrays(env, &keys, &values).ok()
+    get_pairs(env, bytes, &mut vec![filler; size], &mut vec![filler; size], depth)
+}
+
+fn get_pairs<'a>(
+    env: Env<'a>,
+    bytes: &mut &[u8],
+    keys: &mut [Term<'a>],
+    values: &mut [Term<'a>],
+    depth: u32,
+) -> Option<Term<'a>> {
+    for (key, value) in keys.iter_mut().zip(values.iter_mut()) {
+        *key = get(env, bytes, depth)?;
+        *value = get(env, bytes, depth)?;
+    }
+    Term::map_from_term_arrays(env, keys, values).ok()
 }
 
 fn get_varint(bytes: &mut &[u8]) -> Option<u64> {

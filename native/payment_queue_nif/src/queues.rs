@@ -59,7 +59,8 @@ fn settings((capacity, max_bytes, max_payload_bytes, max_attempts, max_dead): (u
     Settings { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead }
 }
 
-#[rustler::nif]
+// Dirty: the first one starts the background thread and calibrates the clock.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn open<'a>(env: Env<'a>, name: Atom, wanted: (u64, u64, u64, u16, u64)) -> Term<'a> {
     let wanted = settings(wanted);
     let mut made = MADE.lock();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A queue with an owner at a place, on which every atomic of the protocol has been written (see [`super`]), in each stripe.
 fn queue() -> (Arc<Queue<Owner>>, u32) {
-    let queue = striped_queue(Settings::default(), 2);
+    let queue = super::queue(Settings::default());
     let place = queue.register(1);
     let write_all = move |queue: &Queue<Owner>| {
         put(queue, 0);

@@ -77,6 +77,39 @@ fn room_given_back_can_be_had_again_and_never_twice() {
 }
 
 #[test]
+fn nobody_is_refused_while_there_is_room_at_every_moment() {
+    loom::model(|| {
+        let room = Arc::new(Room::new());
+        room.reserve(1, 2, 8).unwrap();
+        // One or none inside, so there is room for one more all the time.
+        let other = start_on(&room, |room| {
+            for _ in 0..2 {
+                room.release(1, 1);
+                room.reserve(1, 2, 8).unwrap();
+            }
+        });
+        assert_eq!(room.reserve(1, 2, 8), Ok(()));
+        other.join().unwrap();
+        assert_eq!((room.occupancy().items, room.occupancy().bytes), (2, 2));
+    });
+}
+
+#[test]
+fn nobody_sees_more_inside_than_there_ever_was() {
+    loom::model(|| {
+        let room = Arc::new(Room::new());
+        room.reserve(1, 1, 1).unwrap();
+        let other = start_on(&room, |room| {
+            room.release(1, 1);
+            room.reserve(1, 1, 1).unwrap();
+        });
+        let seen = room.occupancy();
+        assert!(seen.items <= 1 && seen.bytes <= 1, "{seen:?}");
+        other.join().unwrap();
+    });
+}
+
+#[test]
 fn each_record_comes_out_once_and_each_producers_in_order() {
     loom::model(|| {
         let lane = Arc::new(Lane::new());
@@ -147,7 +180,7 @@ fn peek_sees_only_whole_records_in_order() {
         push(&lane, 1);
         push(&lane, 2);
         let producer = start_on(&lane, |lane| push(lane, 3));
-        let taker = start_on(&lane, |lane| pop(lane));
+        let taker = start_on(&lane, pop);
         let mut seen = Vec::new();
         lane.peek(3, |_, payload| seen.push(u64::from_le_bytes(payload.as_slice().try_into().unwrap())));
         assert!(seen.is_sorted() && seen.iter().all(|n| (1..=3).contains(n)), "{seen:?}");

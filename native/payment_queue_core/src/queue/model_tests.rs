@@ -163,7 +163,7 @@ fn config() -> Config {
     } else if cfg!(miri) {
         2
     } else {
-        1000
+        2000
     };
     let rng_seed = match asked.rng_seed {
         RngSeed::Random => RngSeed::Fixed(20_231_107),

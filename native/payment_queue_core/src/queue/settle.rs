@@ -57,7 +57,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     pub(super) fn settle_at(&self, state: &mut State<T>, lease: Lease) -> Result<(), StaleLease> {
         let large = state.settle(lease.slot, lease.generation)?;
         self.forget_large(large);
-        self.counters.add(Count::Settled, 1);
+        self.counters.add_ordered(Count::Settled, 1);
         Ok(())
     }
 
@@ -89,7 +89,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     pub fn nack(&self, lease: Lease, delay_ms: u64, reason: &[u8]) -> Result<(Outcome, Wakes<T>), StaleLease> {
         let item = self.surrender(lease)?;
         let outcome = self.give_back(item, delay_ms, reason);
-        self.counters.add(Count::Returned, 1);
+        self.counters.add_ordered(Count::Returned, 1);
         Ok((outcome, self.wakes()))
     }
 
@@ -113,7 +113,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         let mut item = self.surrender(lease)?;
         item.facts.attempts = item.facts.attempts.saturating_sub(1);
         self.back_to_queue(item, delay_ms);
-        self.counters.add(Count::Returned, 1);
+        self.counters.add_ordered(Count::Returned, 1);
         Ok(self.wakes())
     }
 
@@ -135,7 +135,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     pub fn reject(&self, lease: Lease, reason: &[u8]) -> Result<Wakes<T>, StaleLease> {
         let item = self.surrender(lease)?;
         self.bury(item, reason.to_vec());
-        self.counters.add(Count::Returned, 1);
+        self.counters.add_ordered(Count::Returned, 1);
         Ok(self.wakes())
     }
 
@@ -210,7 +210,7 @@ impl<T: Clone + PartialEq> Queue<T> {
                 Some(will) => self.give_back(held.item, will.delay_ms, &will.reason),
                 None => self.give_back(held.item, 0, reason),
             };
-            self.counters.add(Count::Returned, 1);
+            self.counters.add_ordered(Count::Returned, 1);
         }
     }
 

@@ -117,7 +117,7 @@ impl Next {
 
 /// How long a taker waits for a claimed record to be published before it reports the queue as empty: far longer than a
 /// publication takes, far shorter than a scheduler may be blocked.
-const PENDING_SPINS: u32 = if cfg!(loom) { 1 } else { 200 };
+const PENDING_SPINS: u32 = if cfg!(loom) { 2 } else { 200 };
 
 impl<T: Clone + PartialEq> Queue<T> {
     /// Gives `owner` a place at this queue. It is vacated by [`consumer_down`](Self::consumer_down).

@@ -32,7 +32,7 @@ impl Run {
     pub(super) fn new(settings: Settings) -> Self {
         let agenda = Arc::new(Agenda::new());
         Self {
-            queue: Queue::new(0, settings, agenda.clone(), 2),
+            queue: Queue::new(0, settings, agenda.clone()),
             agenda,
             model: Model { settings, ..Model::default() },
             jobs: VecDeque::new(),
@@ -209,11 +209,12 @@ impl Run {
     fn promote(&mut self, delay: u64) {
         let now = clock::now_ns() + (delay * STEP_MS + STEP_MS / 2) * 1_000_000;
         let mut wakes = Wakes::new();
-        loop {
+        while let Some(job) = self.agenda.try_next(now) {
+            assert!(matches!(job, Job::Due { queue: 0 }));
             let (some, more) = self.queue.promote_due(now);
             wakes.extend(some);
-            if !more {
-                break;
+            if more {
+                self.agenda.job(job);
             }
         }
         self.model.promote(delay);
