@@ -78,7 +78,7 @@ defmodule PaymentQueue.Bench.Depth do
   end
 
   defp put(adapter, handle, sequence) do
-    Adapter.put_retrying(adapter, handle, Payload.build(:map, Payload.id(0, sequence)))
+    Adapter.put_retrying(&adapter.put/2, handle, Payload.build(:map, Payload.id(0, sequence)))
   end
 
   defp take(adapter, handle, expected, lease) do

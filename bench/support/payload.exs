@@ -35,6 +35,16 @@ defmodule PaymentQueue.Bench.Payload do
   def build(:json, id), do: %{"correlationId" => uuid(id), "amount" => id}
   def build(:binary, id), do: <<id::32, 0::size(252)-unit(8)>>
 
+  @doc "A payload of one producer, to be given an id."
+  @spec template(kind(), producer :: 0..127) :: map() | binary()
+  def template(kind, producer), do: build(kind, id(producer, 0))
+
+  @doc "The same payload with another id: what differs between two payments of one producer."
+  @spec with_id(map() | binary(), id()) :: map() | binary()
+  def with_id(%{amount: _} = payload, id), do: %{payload | amount: id}
+  def with_id(%{"amount" => _} = payload, id), do: %{payload | "amount" => id}
+  def with_id(<<_::32, rest::binary>>, id), do: <<id::32, rest::binary>>
+
   @doc "The id of an item, or `:stop` if it tells its taker to end."
   @spec id_of(map() | binary() | :stop) :: id() | :stop
   def id_of(%{amount: id}), do: id

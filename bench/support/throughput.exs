@@ -68,7 +68,7 @@ defmodule PaymentQueue.Bench.Throughput do
     started = System.monotonic_time()
     Enum.each(producers ++ workers, fn {pid, _monitor} -> send(pid, :start) end)
     Enum.each(producers, &await/1)
-    Enum.each(workers, fn _ -> Adapter.put_retrying(adapter, handle, :stop) end)
+    Enum.each(workers, fn _ -> Adapter.put_retrying(&adapter.put/2, handle, :stop) end)
     tallies = Enum.map(workers, &await/1)
     elapsed = System.monotonic_time() - started
 
@@ -87,8 +87,21 @@ defmodule PaymentQueue.Bench.Throughput do
 
   defp start_producer(adapter, handle, shape, number, per_producer) do
     spawn_monitor(fn ->
+      template = Payload.template(shape.kind, number)
       await_start()
-      produce(adapter, handle, shape, number, 0, per_producer)
+
+      if shape.batch == 1,
+        do: produce(&adapter.put/2, handle, template, Payload.id(number, 0), Payload.id(number, per_producer)),
+        else:
+          produce_batches(
+            adapter,
+            handle,
+            template,
+            shape.batch,
+            Payload.id(number, 0),
+            Payload.id(number, per_producer)
+          )
+
       exit({:shutdown, :done})
     end)
   end
@@ -121,33 +134,35 @@ defmodule PaymentQueue.Bench.Throughput do
     end
   end
 
-  defp produce(_adapter, _handle, _shape, _number, count, count), do: :ok
+  defp produce(_put, _handle, _template, last, last), do: :ok
 
-  defp produce(adapter, handle, %{batch: 1} = shape, number, sequence, count) do
-    Adapter.put_retrying(adapter, handle, Payload.build(shape.kind, Payload.id(number, sequence)))
-    produce(adapter, handle, shape, number, sequence + 1, count)
+  defp produce(put, handle, template, id, last) do
+    Adapter.put_retrying(put, handle, Payload.with_id(template, id))
+    produce(put, handle, template, id + 1, last)
   end
 
-  defp produce(adapter, handle, shape, number, sequence, count) do
-    next = min(sequence + shape.batch, count)
-    payloads = for n <- sequence..(next - 1), do: Payload.build(shape.kind, Payload.id(number, n))
-    Adapter.put_many_retrying(adapter, handle, payloads)
-    produce(adapter, handle, shape, number, next, count)
+  defp produce_batches(_adapter, _handle, _template, _batch, last, last), do: :ok
+
+  defp produce_batches(adapter, handle, template, batch, id, last) do
+    next = min(id + batch, last)
+    Adapter.put_many_retrying(adapter, handle, for(n <- id..(next - 1), do: Payload.with_id(template, n)))
+    produce_batches(adapter, handle, template, batch, next, last)
   end
 
-  defp work(adapter, handle, 1, tally), do: work_singly(adapter, handle, nil, tally)
+  defp work(adapter, handle, 1, tally) do
+    {lease, tally} = work_singly(&adapter.take/2, handle, nil, tally)
+    :ok = adapter.settle(handle, lease)
+    tally
+  end
+
   defp work(adapter, handle, batch, tally), do: work_in_batches(adapter, handle, batch, [], tally)
 
-  defp work_singly(adapter, handle, last, tally) do
-    {payload, lease} = adapter.take(handle, last)
+  defp work_singly(take, handle, last, tally) do
+    {payload, lease} = take.(handle, last)
 
     case Payload.id_of(payload) do
-      :stop ->
-        :ok = adapter.settle(handle, lease)
-        tally
-
-      id ->
-        work_singly(adapter, handle, lease, Tally.add(tally, id))
+      :stop -> {lease, tally}
+      id -> work_singly(take, handle, lease, Tally.add(tally, id))
     end
   end
 
@@ -160,7 +175,7 @@ defmodule PaymentQueue.Bench.Throughput do
     else
       Enum.each(leases, fn lease -> :ok = adapter.settle(handle, lease) end)
       # A batch may hold the other workers' stops too.
-      for _ <- 2..stops//1, do: Adapter.put_retrying(adapter, handle, :stop)
+      for _ <- 2..stops//1, do: Adapter.put_retrying(&adapter.put/2, handle, :stop)
       tally
     end
   end

@@ -171,6 +171,17 @@ pub(crate) enum Pop {
     Empty,
 }
 
+/// How one try to take the record at the head went.
+enum Step {
+    Pending,
+    /// Somebody else took it.
+    Lost,
+    /// It was a pad; the lane goes on at this position.
+    Pad(u64),
+    /// It was a record; the next one is at this position.
+    Taken(u64),
+}
+
 struct Directory {
     /// Number of the first segment in `segments`: the one that holds `head`, or an earlier one about to be retired.
     base: u64,
@@ -227,51 +238,56 @@ impl Lane {
     }
 
     /// Takes the oldest record; an inline payload replaces the content of `out`.
+    #[inline]
     pub(crate) fn pop(&self, out: &mut Vec<u8>) -> Pop {
         loop {
             let head = self.head.load(Ordering::Acquire);
-            let popped = self.with_segment(head, Side::Head, |segment| {
+            let mut facts = Facts { order: head, ..Facts::default() };
+            let mut large = None;
+            let step = self.with_segment(head, Side::Head, |segment| {
                 let header = Header(segment.word(head).load(Ordering::Acquire));
                 if header.0 == 0 {
-                    return None;
+                    return Step::Pending;
                 }
                 let next = header.next(head);
-                let won = self.head.compare_exchange(head, next, Ordering::AcqRel, Ordering::Acquire).is_ok();
-                if !won || header.is_pad() {
-                    return Some((won, next, None));
+                if self.head.compare_exchange(head, next, Ordering::AcqRel, Ordering::Acquire).is_err() {
+                    return Step::Lost;
                 }
-                let large = if header.is_large() {
+                if header.is_pad() {
+                    return Step::Pad(next);
+                }
+                facts.enqueued_at = segment.word(head + 1).load(Ordering::Relaxed);
+                facts.format = header.format();
+                if header.is_large() {
                     let index = segment.large_index(head);
-                    segment.large.lock()[index].take()
+                    large = segment.large.lock()[index].take();
                 } else {
                     segment.read_inline(head, header, out);
-                    None
-                };
-                let facts = Facts {
-                    order: head,
-                    enqueued_at: segment.word(head + 1).load(Ordering::Relaxed),
-                    attempts: 0,
-                    format: header.format(),
-                };
-                Some((true, next, Some((facts, large))))
-            });
-            match popped {
-                Some(Some((won, next, record))) => {
-                    if won && next / SEGMENT != head / SEGMENT {
-                        self.retire_before(next / SEGMENT);
-                    }
-                    if let Some((facts, large)) = record {
-                        return Pop::Record { facts, large };
-                    }
                 }
+                Step::Taken(next)
+            });
+            match step {
+                Some(Step::Taken(next)) => {
+                    self.leave(head, next);
+                    return Pop::Record { facts, large };
+                }
+                Some(Step::Pad(next)) => self.leave(head, next),
+                Some(Step::Lost) => {}
                 // Not published, or not even its segment made: pending if somebody has claimed it.
-                Some(None) | None => {
+                Some(Step::Pending) | None => {
                     let tail = self.tail.load(Ordering::SeqCst);
                     if self.head.load(Ordering::SeqCst) == head {
                         return if tail == head { Pop::Empty } else { Pop::Pending };
                     }
                 }
             }
+        }
+    }
+
+    /// `head` has moved on. Whoever moved it into another segment retires those before.
+    fn leave(&self, head: u64, next: u64) {
+        if next / SEGMENT != head / SEGMENT {
+            self.retire_before(next / SEGMENT);
         }
     }
 

@@ -128,8 +128,9 @@ pub(crate) fn decode<'a>(env: Env<'a>, mut bytes: &[u8]) -> Option<Term<'a>> {
     get(env, &mut bytes, DEPTH_MAX)
 }
 
+/// Inlined where the elements of a map are put together: a term handed over in memory costs more than its decoding.
+#[inline(always)]
 fn get<'a>(env: Env<'a>, bytes: &mut &[u8], depth: u32) -> Option<Term<'a>> {
-    let depth = depth.checked_sub(1)?;
     let (&tag, rest) = bytes.split_first()?;
     *bytes = rest;
     if tag == FLOAT {
@@ -138,19 +139,26 @@ fn get<'a>(env: Env<'a>, bytes: &mut &[u8], depth: u32) -> Option<Term<'a>> {
         return Some(f64::from_le_bytes(*value).encode(env));
     }
     let value = get_varint(bytes)?;
-    Some(match tag {
-        INT => ((value >> 1) as i64 ^ -((value & 1) as i64)).encode(env),
-        ATOM => atom_table::atom(u32::try_from(value).ok()?)?.to_term(env),
+    match tag {
+        INT => Some(((value >> 1) as i64 ^ -((value & 1) as i64)).encode(env)),
+        ATOM => Some(atom_table::atom(u32::try_from(value).ok()?)?.to_term(env)),
         BINARY => {
             let (content, rest) = bytes.split_at_checked(usize::try_from(value).ok()?)?;
             *bytes = rest;
-            NewBinary::from_slice(env, content).into()
+            Some(NewBinary::from_slice(env, content).into())
         }
-        TUPLE => tuple::make_tuple(env, &get_many(env, bytes, value, depth)?),
-        LIST => get_many(env, bytes, value, depth)?.encode(env),
-        MAP => get_map(env, bytes, value, depth)?,
-        _ => return None,
-    })
+        _ => get_composite(env, bytes, tag, value, depth),
+    }
+}
+
+fn get_composite<'a>(env: Env<'a>, bytes: &mut &[u8], tag: u8, size: u64, depth: u32) -> Option<Term<'a>> {
+    let depth = depth.checked_sub(1)?;
+    match tag {
+        TUPLE => Some(tuple::make_tuple(env, &get_many(env, bytes, size, depth)?)),
+        LIST => Some(get_many(env, bytes, size, depth)?.encode(env)),
+        MAP => get_map(env, bytes, size, depth),
+        _ => None,
+    }
 }
 
 fn get_many<'a>(env: Env<'a>, bytes: &mut &[u8], count: u64, depth: u32) -> Option<Vec<Term<'a>>> {
@@ -189,6 +197,7 @@ fn get_pairs<'a>(
     Term::map_from_term_arrays(env, keys, values).ok()
 }
 
+#[inline(always)]
 fn get_varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {

@@ -39,6 +39,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    #[inline]
     fn new(next: Next, lease: Lease, wait_ns: u64) -> Self {
         Self { lease, attempts: next.facts.attempts, wait_ns, format: next.facts.format, large: next.large }
     }
@@ -388,12 +389,14 @@ impl<T: Clone + PartialEq> Queue<T> {
         None
     }
 
+    #[inline]
     fn take_into(&self, consumer: u32, state: &mut State<T>, payload: &mut Vec<u8>) -> Option<Delivery> {
         let next = self.next(payload)?;
         Some(self.lease(consumer, state, next, payload))
     }
 
     /// Gives custody: the item is counted as leased before its room is given back, so that it is visible throughout.
+    #[inline]
     fn lease(&self, consumer: u32, state: &mut State<T>, mut next: Next, payload: &[u8]) -> Delivery {
         let wait_ns = self.depart(&mut next);
         let (slot, generation) = state.hold(next.facts, payload, next.large.as_ref());
@@ -404,6 +407,7 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     /// Counts the delivery. Returns the ns since acceptance, which only a first delivery adds to the waiting times: later
     /// ones would count the handler's failures as waiting.
+    #[inline]
     fn depart(&self, next: &mut Next) -> u64 {
         let wait_ns = clock::now_ns().saturating_sub(next.facts.enqueued_at);
         if next.facts.attempts == 0 {
@@ -414,6 +418,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     }
 
     /// The next item for a taker, which waits a little for a record that is just being published.
+    #[inline]
     fn next(&self, payload: &mut Vec<u8>) -> Option<Next> {
         if self.is_paused() {
             return None;
@@ -432,6 +437,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         self.try_pop(payload).ok().flatten()
     }
 
+    #[inline]
     fn try_pop(&self, payload: &mut Vec<u8>) -> Result<Option<Next>, Pending> {
         if let Some(mut item) = self.front.pop() {
             if let Payload::Small(bytes) = &mut item.payload {
