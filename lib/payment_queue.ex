@@ -259,6 +259,10 @@ defmodule PaymentQueue do
   def take_many(n, opts \\ [])
   def take_many(n, queue: queue) when is_integer(n) and n >= 0 and is_atom(queue), do: Taking.many(queue, n)
 
+  def take_many(n, queue: queue, timeout: timeout)
+      when is_integer(n) and n >= 0 and is_atom(queue) and is_wait(timeout),
+      do: Taking.many_wait(queue, n, timeout)
+
   def take_many(n, opts) do
     %{queue: queue, timeout: timeout} = Options.call!(:take_many, opts)
     Taking.many_wait(queue, Options.count!(n, :n, 0, Options.max_items()), timeout)
@@ -275,6 +279,9 @@ defmodule PaymentQueue do
   def dequeue(opts \\ [])
   def dequeue([]), do: Taking.dequeue(:default, 0)
   def dequeue(queue: queue) when is_atom(queue), do: Taking.dequeue(queue, 0)
+
+  def dequeue(queue: queue, timeout: timeout) when is_atom(queue) and is_wait(timeout),
+    do: Taking.dequeue(queue, timeout)
 
   def dequeue(opts) do
     %{queue: queue, timeout: timeout} = Options.call!(:dequeue, opts)

@@ -25,10 +25,13 @@ defmodule PaymentQueue.Bench.Adapter do
   @doc "Settles the last item, if any, and takes the next; waits for it as the queue's workers wait."
   @callback take(handle(), last :: lease() | nil) :: {payload(), lease()}
 
+  @doc "Takes and settles in one, as the replaced queues do: whoever dies now has lost the item. There is no lease."
+  @callback take_once(handle(), nil) :: {payload(), nil}
+
   @doc "Settles the last items and takes at least one and at most `n`."
   @callback take_many(handle(), n :: pos_integer(), last :: [lease()]) :: {[payload()], [lease()]}
 
-  @callback settle(handle(), lease()) :: :ok
+  @callback settle(handle(), lease() | nil) :: :ok
 
   @callback stats(handle()) :: %{queue_size: non_neg_integer(), in_flight: non_neg_integer()}
 

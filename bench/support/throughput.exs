@@ -20,7 +20,8 @@ defmodule PaymentQueue.Bench.Throughput do
           kind: Payload.kind(),
           producers: 1..127,
           workers: pos_integer(),
-          batch: pos_integer()
+          batch: pos_integer(),
+          take: :leased | :once
         }
 
   @doc "A cell whose every sample lasts about `seconds`. `goal` is the least ratio native / ETS."
@@ -38,7 +39,8 @@ defmodule PaymentQueue.Bench.Throughput do
 
   defp name(shape) do
     batch = if shape.batch > 1, do: " batch-#{shape.batch}", else: ""
-    "#{shape.kind} #{shape.producers}+#{shape.workers}#{batch}"
+    once = if shape.take == :once, do: " at-most-once", else: ""
+    "#{shape.kind} #{shape.producers}+#{shape.workers}#{batch}#{once}"
   end
 
   # Doubles as the warm-up.
@@ -110,7 +112,7 @@ defmodule PaymentQueue.Bench.Throughput do
     spawn_monitor(fn ->
       tally = if shape.workers == 1, do: Tally.ordered(shape.producers), else: Tally.unordered()
       await_start()
-      exit({:shutdown, work(adapter, handle, shape.batch, tally)})
+      exit({:shutdown, work(adapter, handle, shape, tally)})
     end)
   end
 
@@ -149,13 +151,14 @@ defmodule PaymentQueue.Bench.Throughput do
     produce_batches(adapter, handle, template, batch, next, last)
   end
 
-  defp work(adapter, handle, 1, tally) do
-    {lease, tally} = work_singly(&adapter.take/2, handle, nil, tally)
+  defp work(adapter, handle, %{batch: 1} = shape, tally) do
+    take = if shape.take == :once, do: &adapter.take_once/2, else: &adapter.take/2
+    {lease, tally} = work_singly(take, handle, nil, tally)
     :ok = adapter.settle(handle, lease)
     tally
   end
 
-  defp work(adapter, handle, batch, tally), do: work_in_batches(adapter, handle, batch, [], tally)
+  defp work(adapter, handle, shape, tally), do: work_in_batches(adapter, handle, shape.batch, [], tally)
 
   defp work_singly(take, handle, last, tally) do
     {payload, lease} = take.(handle, last)

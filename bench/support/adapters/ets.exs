@@ -28,6 +28,9 @@ defmodule PaymentQueue.Bench.EtsAdapter do
   def take(handle, _last), do: Polling.take(EtsQueue, handle)
 
   @impl Adapter
+  def take_once(handle, nil), do: Polling.take(EtsQueue, handle)
+
+  @impl Adapter
   def take_many(handle, n, _last), do: Polling.take_many(EtsQueue, handle, n)
 
   @impl Adapter

@@ -28,6 +28,9 @@ defmodule PaymentQueue.Bench.GenServerAdapter do
   def take(handle, _last), do: Polling.take(GenServerQueue, handle)
 
   @impl Adapter
+  def take_once(handle, nil), do: Polling.take(GenServerQueue, handle)
+
+  @impl Adapter
   def take_many(handle, n, _last), do: Polling.take_many(GenServerQueue, handle, n)
 
   @impl Adapter

@@ -38,12 +38,19 @@ defmodule PaymentQueue.Bench.NativeAdapter do
   def take(queue, last), do: taken(PaymentQueue.take(queue: queue, ack: last, timeout: :infinity))
 
   @impl Adapter
+  def take_once(queue, nil) do
+    {:ok, payload, _wait_ms} = PaymentQueue.dequeue(queue: queue, timeout: :infinity)
+    {payload, nil}
+  end
+
+  @impl Adapter
   def take_many(queue, n, last) do
     settle_all(last)
     n |> PaymentQueue.take_many(queue: queue, timeout: :infinity) |> Enum.unzip()
   end
 
   @impl Adapter
+  def settle(_queue, nil), do: :ok
   def settle(_queue, lease), do: PaymentQueue.ack(lease)
 
   @impl Adapter
