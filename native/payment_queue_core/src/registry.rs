@@ -18,7 +18,8 @@ pub const MAX_QUEUES: usize = 4096;
 type Tell<T> = dyn Fn(u32, T, Event) + Send + Sync;
 
 struct Shared<T> {
-    queues: Box<[OnceLock<Queue<T>>]>,
+    /// Boxed, so that the places of queues that are never made stay small.
+    queues: Box<[OnceLock<Box<Queue<T>>>]>,
     agenda: Arc<Agenda>,
     /// Tells an owner something, from the background thread.
     tell: Box<Tell<T>>,
@@ -85,7 +86,7 @@ impl<T: Clone + PartialEq + Send + 'static> Registry<T> {
         let place = self.shared.queues.get(*made).ok_or(TooManyQueues)?;
         let index = *made as u32;
         *made += 1;
-        Ok(place.get_or_init(|| Queue::new(index, settings, self.shared.agenda.clone())))
+        Ok(place.get_or_init(|| Box::new(Queue::new(index, settings, self.shared.agenda.clone()))))
     }
 
     /// The queue at an index: one array access.
@@ -98,7 +99,7 @@ impl<T: Clone + PartialEq + Send + 'static> Registry<T> {
     /// assert!(registry.get(0).is_some());
     /// ```
     pub fn get(&self, index: u32) -> Option<&Queue<T>> {
-        self.shared.queues.get(index as usize)?.get()
+        self.shared.queues.get(index as usize)?.get().map(Box::as_ref)
     }
 }
 
