@@ -13,13 +13,15 @@
 mod enqueue;
 mod inspect;
 mod operate;
+mod park;
 mod settle;
 mod take;
 
 pub use enqueue::Refused;
 pub use inspect::{DeadLetter, Info, Peeked, Stats};
+pub use park::Park;
 pub use settle::Outcome;
-pub use take::{Batch, Delivery, Park, Take};
+pub use take::{Batch, Delivery, Take};
 
 use crate::agenda::Agenda;
 use crate::consumer::{Consumers, Lease};

@@ -5,6 +5,7 @@ use crate::clock;
 use crate::error::TooManyQueues;
 use crate::queue::{Event, Queue, Settings};
 use crate::sync::{Arc, Mutex};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::thread::JoinHandle;
 
@@ -123,29 +124,34 @@ fn spawn<T: Clone + PartialEq + Send + 'static>(shared: Arc<Shared<T>>) -> Optio
 fn run<T: Clone + PartialEq>(shared: &Shared<T>) {
     loop {
         let job = shared.agenda.next();
-        let (index, queue) = match &job {
-            Job::Stop => return,
-            Job::Inherit { queue, .. } | Job::HandOver { queue } | Job::Due { queue } => {
-                (*queue, shared.queues.get(*queue as usize).and_then(OnceLock::get))
-            }
-        };
-        let Some(queue) = queue else { continue };
-        let wakes = match job {
-            Job::Inherit { estate, reason, .. } => {
-                queue.inherit(estate, &reason);
-                queue.wakes()
-            }
-            Job::Due { .. } => {
-                let (wakes, more) = queue.promote_due(clock::now_ns());
-                if more {
-                    shared.agenda.job(Job::Due { queue: index });
-                }
-                wakes
-            }
-            Job::HandOver { .. } | Job::Stop => queue.wakes(),
-        };
-        for (owner, event) in wakes {
-            (shared.tell)(index, owner, event);
+        if matches!(job, Job::Stop) {
+            return;
         }
+        // The panic has been printed. Nothing else comes due for anybody if this thread ends with it.
+        let _ = catch_unwind(AssertUnwindSafe(|| work(shared, job)));
+    }
+}
+
+fn work<T: Clone + PartialEq>(shared: &Shared<T>, job: Job) {
+    let (Job::Inherit { queue: index, .. } | Job::HandOver { queue: index } | Job::Due { queue: index }) = job else {
+        return;
+    };
+    let Some(queue) = shared.queues.get(index as usize).and_then(OnceLock::get) else { return };
+    let wakes = match job {
+        Job::Inherit { estate, reason, .. } => {
+            queue.inherit(estate, &reason);
+            queue.wakes()
+        }
+        Job::Due { .. } => {
+            let (wakes, more) = queue.promote_due(clock::now_ns());
+            if more {
+                shared.agenda.job(Job::Due { queue: index });
+            }
+            wakes
+        }
+        Job::HandOver { .. } | Job::Stop => queue.wakes(),
+    };
+    for (owner, event) in wakes {
+        (shared.tell)(index, owner, event);
     }
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use payment_queue_core::{Event, Lease, Park, Queue, Settings, Take};
+use payment_queue_core::{Event, Lease, Park, Queue, Registry, Settings, Take};
 use std::sync::Weak;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -193,4 +193,20 @@ fn fill_and_drop() -> Vec<Weak<[u8]>> {
     assert_eq!((info.in_flight, info.scheduled, info.dead, info.queue_size), (2, 1, 1, 2));
     assert!(watches.iter().all(|payload| payload.strong_count() == 1));
     watches
+}
+
+#[test]
+fn a_panic_of_the_one_who_tells_does_not_end_the_thread() {
+    let (sender, inbox) = std::sync::mpsc::channel();
+    let registry = Registry::new(move |_, owner: u8, _| {
+        sender.send(owner).expect("the test listens");
+        assert_ne!(owner, 1, "meant to panic");
+    });
+    let queue = registry.create(Settings::default()).unwrap();
+    for owner in [1, 2] {
+        let place = queue.register(owner);
+        assert!(matches!(queue.park(place, &owner, &mut Vec::new()), Park::Parked(..)));
+        queue.enqueue_after(b"later", 0, 1).unwrap();
+        assert_eq!(inbox.recv_timeout(Duration::from_secs(30)), Ok(owner));
+    }
 }

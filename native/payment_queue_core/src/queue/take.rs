@@ -1,15 +1,13 @@
 //! The way out: the front lane, then the fresh one, into the custody of a consumer.
 
-use super::{Event, Queue, Wakes};
-use crate::agenda::Job;
+use super::{Queue, Wakes};
 use crate::clock;
 use crate::consumer::{Lease, State};
 use crate::counters::Count;
 use crate::error::StaleLease;
-use crate::item::{Facts, Item, Payload};
+use crate::item::{Facts, Payload};
 use crate::lane::Pop;
-use crate::sync::{Ordering, fence, spin_loop, yield_now};
-use crate::waiters::Waiter;
+use crate::sync::{spin_loop, yield_now};
 use std::sync::Arc;
 
 /// One item in the hands of its consumer.
@@ -65,27 +63,6 @@ pub enum Take {
     NotRegistered,
 }
 
-/// What came of parking.
-///
-/// ```
-/// # use payment_queue_core::{Park, Registry, Settings};
-/// # let registry = Registry::new(|_, _: u8, _| {});
-/// let queue = registry.create(Settings::default()).unwrap();
-/// let me = queue.register(1);
-/// queue.enqueue(b"a", 0).unwrap();
-/// assert!(matches!(queue.park(me, &1, &mut Vec::new()), Park::Delivery(_)));
-/// assert!(matches!(queue.park(me, &1, &mut Vec::new()), Park::Parked(..)));
-/// ```
-#[derive(Clone, Debug)]
-pub enum Park<T> {
-    /// There was an item; nobody is parked.
-    Delivery(Delivery),
-    /// Parked. [`Event::Delivered`] with this token will come, maybe among these wakes already.
-    Parked(u64, Wakes<T>),
-    /// The place is not this owner's.
-    NotRegistered,
-}
-
 /// Items taken together. Their short payloads lie one after the other in the caller's buffer.
 ///
 /// ```
@@ -105,9 +82,9 @@ pub struct Batch {
 }
 
 /// An item between the lanes and a consumer. A short payload is in the buffer that was popped into.
-struct Next {
-    facts: Facts,
-    large: Option<Arc<[u8]>>,
+pub(super) struct Next {
+    pub(super) facts: Facts,
+    pub(super) large: Option<Arc<[u8]>>,
 }
 
 impl Next {
@@ -258,57 +235,6 @@ impl<T: Clone + PartialEq> Queue<T> {
         Some((Delivery::new(next, settled, wait_ns), self.idle_wakes()))
     }
 
-    /// Takes, or parks `owner` until an item is there. One who is parked must not park again before the event or
-    /// [`unpark`](Self::unpark).
-    ///
-    /// ```
-    /// # use payment_queue_core::{Event, Park, Registry, Settings};
-    /// # let registry = Registry::new(|_, _: u8, _| {});
-    /// let queue = registry.create(Settings::default()).unwrap();
-    /// let me = queue.register(1);
-    /// let Park::Parked(..) = queue.park(me, &1, &mut Vec::new()) else { panic!() };
-    /// let wakes = queue.enqueue(b"a", 0).unwrap();
-    /// let [(1, Event::Delivered { lease, .. })] = wakes[..] else { panic!() };
-    /// let mut payload = Vec::new();
-    /// queue.fetch(lease, &mut payload).unwrap();
-    /// assert_eq!(payload, b"a");
-    /// ```
-    pub fn park(&self, consumer: u32, owner: &T, payload: &mut Vec<u8>) -> Park<T> {
-        match self.take(consumer, owner, payload) {
-            Take::Delivery(delivery) => return Park::Delivery(delivery),
-            Take::NotRegistered => return Park::NotRegistered,
-            Take::Empty => {}
-        }
-        let Some(place) = self.consumers.get(consumer) else { return Park::NotRegistered };
-        let token = self.waiters.new_token();
-        {
-            // Under the consumer's lock, so that a death that comes now finds the token and takes it back out.
-            let mut state = place.lock();
-            if state.owner.as_ref() != Some(owner) {
-                return Park::NotRegistered;
-            }
-            state.parked = Some(token);
-            let waiter = Waiter { consumer, epoch: state.epoch };
-            self.waiters.insert(token, waiter);
-        }
-        Park::Parked(token, self.hand_over())
-    }
-
-    /// Stops waiting. `false`: too late, the item is leased and the event sent or about to be.
-    ///
-    /// ```
-    /// # use payment_queue_core::{Park, Registry, Settings};
-    /// # let registry = Registry::new(|_, _: u8, _| {});
-    /// let queue = registry.create(Settings::default()).unwrap();
-    /// let me = queue.register(1);
-    /// let Park::Parked(token, _) = queue.park(me, &1, &mut Vec::new()) else { panic!() };
-    /// assert!(queue.unpark(token));
-    /// assert!(queue.enqueue(b"a", 0).unwrap().is_empty());
-    /// ```
-    pub fn unpark(&self, token: u64) -> bool {
-        self.waiters.remove(token)
-    }
-
     /// The payload under a live lease, once more: into `payload`, or shared if it is large.
     ///
     /// # Errors
@@ -343,52 +269,6 @@ impl<T: Clone + PartialEq> Queue<T> {
         Ok(Delivery::new(Next { facts: item.facts, large }, lease, wait_ns))
     }
 
-    /// Matches parked takers with ready items, after either was added: one item, one taker, both oldest first.
-    pub(super) fn hand_over(&self) -> Wakes<T> {
-        // Pairs with the same fence of the other side (see `waiters`).
-        fence(Ordering::SeqCst);
-        if self.waiters.count() == 0 {
-            return Wakes::new();
-        }
-        self.match_parked()
-    }
-
-    fn match_parked(&self) -> Wakes<T> {
-        /// Wakes of one call; a longer crowd is left to the background thread.
-        const SLICE: usize = 64;
-        let mut wakes = Wakes::new();
-        let mut payload = Vec::new();
-        while !self.is_paused() {
-            if wakes.len() == SLICE {
-                self.agenda.job(Job::HandOver { queue: self.index });
-                break;
-            }
-            // A pending record is its producer's to hand over: it comes here itself once it has published.
-            let Some((token, waiter, next)) = self.waiters.pair(|| self.pop(&mut payload)) else { break };
-            wakes.extend(self.deliver(token, waiter, next, &payload));
-        }
-        wakes
-    }
-
-    fn deliver(&self, token: u64, waiter: Waiter, next: Next, payload: &[u8]) -> Option<(T, Event)> {
-        let place = self.consumers.get(waiter.consumer);
-        let mut state = place.map(|place| place.lock()).filter(|state| state.epoch == waiter.epoch);
-        if let Some(state) = &mut state
-            && let Some(owner) = state.owner.clone()
-        {
-            state.parked = None;
-            let delivery = self.lease(waiter.consumer, state, next, payload);
-            let event = Event::Delivered { token, lease: delivery.lease, attempts: delivery.attempts };
-            return Some((owner, event));
-        }
-        // It died between the two locks. The item has not been in its hands: no attempt is used.
-        drop(state);
-        let mut back = Payload::empty();
-        back.set(payload, next.large.as_ref());
-        self.front.push(Item { facts: next.facts, payload: back });
-        None
-    }
-
     #[inline]
     fn take_into(&self, consumer: u32, state: &mut State<T>, payload: &mut Vec<u8>) -> Option<Delivery> {
         let next = self.next(payload)?;
@@ -397,7 +277,7 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     /// Gives custody: the item is counted as leased before its room is given back, so that it is visible throughout.
     #[inline]
-    fn lease(&self, consumer: u32, state: &mut State<T>, mut next: Next, payload: &[u8]) -> Delivery {
+    pub(super) fn lease(&self, consumer: u32, state: &mut State<T>, mut next: Next, payload: &[u8]) -> Delivery {
         let wait_ns = self.depart(&mut next);
         let (slot, generation) = state.hold(next.facts, payload, next.large.as_ref());
         self.counters.add(Count::Leased, 1);
@@ -433,7 +313,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         None
     }
 
-    fn pop(&self, payload: &mut Vec<u8>) -> Option<Next> {
+    pub(super) fn pop(&self, payload: &mut Vec<u8>) -> Option<Next> {
         self.try_pop(payload).ok().flatten()
     }
 
