@@ -128,7 +128,8 @@ defmodule PaymentQueue do
     * `:queue_closed`: the queue is draining or its tree was stopped
     * `:queue_unavailable`: no queue of that name was ever started
 
-  Binaries are kept as they are, other terms in the external term format, so what is taken out equals what was put in.
+  Binaries are kept as they are, ordinary terms in a compact format, rarer ones in the external term format: what is taken
+  out equals what was put in.
   Pids and references keep their meaning within the VM; a local function needs its module to be loaded still.
   """
   @spec enqueue(term(), keyword()) :: :ok | {:error, refusal()}
