@@ -7,10 +7,9 @@ use crossbeam_utils::CachePadded;
 const ITEM_BITS: u32 = 28;
 const ITEM_MASK: u64 = (1 << ITEM_BITS) - 1;
 const BYTE_BITS: u32 = 35;
-const BYTE_MASK: u64 = (1 << BYTE_BITS) - 1;
-const CLOSED: u64 = 1 << 63;
+const CLOSED: u64 = 1;
 
-/// Largest capacity in items (134,217,727): half of what the packed word tells apart, so that redeliveries, which are never
+/// Largest capacity in items (134,217,727): half of what the room's word tells apart, so that redeliveries, which are never
 /// refused, have as much again.
 ///
 /// ```
@@ -36,26 +35,20 @@ pub const MAX_BYTES: u64 = (1 << (BYTE_BITS - 1)) - 1;
 /// Items and bytes that wait (ready or scheduled): what has come in, less what has gone out. Producers write one cache line and
 /// takers another, so that on a busy queue neither waits for the other's.
 ///
-/// What has come in, and whether the door is open, is one word: both bounds are checked and taken by one compare-and-swap,
-/// so no interleaving of producers passes either, and nothing gets in once `close` has returned. What has gone out is known to a
-/// producer late, never early: it can only think that more is waiting than is, and looks again before it refuses.
+/// Each is one word, a sum of [`amount`]s. Both bounds are checked and taken by one compare-and-swap, so no interleaving of
+/// producers passes either, and nothing gets in once `close` has returned. What has gone out is known to a producer late, never
+/// early: it can only think that more is waiting than is, and looks again before it refuses.
 pub(crate) struct Room {
     come: CachePadded<Come>,
-    gone: CachePadded<Gone>,
+    /// Sum of what has gone out: never more than has come in. Wraps.
+    gone: CachePadded<AtomicU64>,
 }
 
 struct Come {
-    /// Bits 0 to 27: items that have come in. Bits 28 to 62: their payload bytes. Both wrap. Bit 63: closed.
+    /// Sum of what has come in, which wraps, and bit 0: closed.
     word: AtomicU64,
     /// `gone` as some producer last saw it: never more than it is.
-    gone_items: AtomicU64,
-    gone_bytes: AtomicU64,
-}
-
-/// Items and bytes that have gone out. Never more than have come in, and only grow.
-struct Gone {
-    items: AtomicU64,
-    bytes: AtomicU64,
+    gone_seen: AtomicU64,
 }
 
 /// How much waits now.
@@ -65,41 +58,29 @@ pub(crate) struct Occupancy {
     pub(crate) bytes: u64,
 }
 
-/// A reading of what has gone out.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Left {
-    items: u64,
-    bytes: u64,
-}
-
-/// The word after items and bytes have come in.
-fn plus(word: u64, items: u64, bytes: u64) -> u64 {
-    let items = word.wrapping_add(items) & ITEM_MASK;
-    let bytes = (word >> ITEM_BITS).wrapping_add(bytes) & BYTE_MASK;
-    word & CLOSED | bytes << ITEM_BITS | items
+/// Items and bytes as one number that can be added and subtracted: bit 0 is none of theirs, items count from bit 1, bytes from bit
+/// 29. A sum's items carry into its bytes and its bytes out of the word; the difference of two sums is right all the same, as long
+/// as neither difference is more than its bits count.
+fn amount(items: u64, bytes: u64) -> u64 {
+    bytes.wrapping_shl(ITEM_BITS + 1).wrapping_add(items << 1)
 }
 
 /// What waits, if no less has gone out than was read *before* the word. Both differences are below half of what their
-/// bits count, so wrapping does no harm.
-fn waiting(word: u64, gone: Left) -> Occupancy {
-    Occupancy {
-        items: word.wrapping_sub(gone.items) & ITEM_MASK,
-        bytes: (word >> ITEM_BITS).wrapping_sub(gone.bytes) & BYTE_MASK,
-    }
+/// bits count.
+fn waiting(word: u64, gone: u64) -> Occupancy {
+    let both = word.wrapping_sub(gone) >> 1;
+    Occupancy { items: both & ITEM_MASK, bytes: both >> ITEM_BITS }
 }
 
 impl Room {
     pub(crate) fn new() -> Self {
         let zero = || AtomicU64::new(0);
-        Self {
-            come: CachePadded::new(Come { word: zero(), gone_items: zero(), gone_bytes: zero() }),
-            gone: CachePadded::new(Gone { items: zero(), bytes: zero() }),
-        }
+        Self { come: CachePadded::new(Come { word: zero(), gone_seen: zero() }), gone: CachePadded::new(zero()) }
     }
 
     /// Takes room for one item of `bytes`, or changes nothing.
     pub(crate) fn reserve(&self, bytes: u64, capacity: u64, max_bytes: u64) -> Result<(), Refusal> {
-        let mut gone = self.gone_as_seen();
+        let mut gone = self.come.gone_seen.load(Ordering::Acquire);
         let mut word = self.come.word.load(Ordering::Acquire);
         loop {
             if word & CLOSED != 0 {
@@ -115,7 +96,7 @@ impl Room {
                 word = self.come.word.load(Ordering::Acquire);
                 continue;
             }
-            let next = plus(word, 1, bytes);
+            let next = word.wrapping_add(amount(1, bytes));
             match self.come.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Ok(()),
                 Err(other) => word = other,
@@ -123,37 +104,27 @@ impl Room {
         }
     }
 
-    fn gone_as_seen(&self) -> Left {
-        Left {
-            items: self.come.gone_items.load(Ordering::Acquire),
-            bytes: self.come.gone_bytes.load(Ordering::Acquire),
-        }
-    }
-
     /// Reads what has gone out, and notes it for the others.
-    fn look(&self) -> Left {
-        let gone = self.gone();
-        // `max`: one who looked earlier may note it later.
-        self.come.gone_items.fetch_max(gone.items, Ordering::AcqRel);
-        self.come.gone_bytes.fetch_max(gone.bytes, Ordering::AcqRel);
+    fn look(&self) -> u64 {
+        let gone = self.gone.load(Ordering::SeqCst);
+        let mut seen = self.come.gone_seen.load(Ordering::Acquire);
+        // One who looked earlier may note it later, and then has nothing new. The difference is below half of the word.
+        while gone.wrapping_sub(seen) as i64 > 0 {
+            match self.come.gone_seen.compare_exchange_weak(seen, gone, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(other) => seen = other,
+            }
+        }
         gone
-    }
-
-    fn gone(&self) -> Left {
-        Left { items: self.gone.items.load(Ordering::SeqCst), bytes: self.gone.bytes.load(Ordering::SeqCst) }
     }
 
     /// Takes room without asking: for what was accepted once and comes back.
     pub(crate) fn force(&self, items: u64, bytes: u64) {
-        let mut word = self.come.word.load(Ordering::Acquire);
-        while let Err(other) =
-            self.come.word.compare_exchange_weak(word, plus(word, items, bytes), Ordering::SeqCst, Ordering::Acquire)
-        {
-            word = other;
-        }
+        let added = amount(items, bytes);
+        let word = self.come.word.fetch_add(added, Ordering::SeqCst).wrapping_add(added);
         // Items that come back again and again count as come each time, and no producer may look meanwhile: what was seen of
         // `gone` must not fall so far behind that the difference wraps.
-        let late = waiting(plus(word, items, bytes), self.gone_as_seen());
+        let late = waiting(word, self.come.gone_seen.load(Ordering::Acquire));
         if late.items > MAX_CAPACITY || late.bytes > MAX_BYTES {
             self.look();
         }
@@ -161,8 +132,7 @@ impl Room {
 
     /// Gives room back. The caller owns what it gives back, so no more goes out than has come in.
     pub(crate) fn release(&self, items: u64, bytes: u64) {
-        self.gone.bytes.fetch_add(bytes, Ordering::SeqCst);
-        self.gone.items.fetch_add(items, Ordering::SeqCst);
+        self.gone.fetch_add(amount(items, bytes), Ordering::SeqCst);
     }
 
     pub(crate) fn close(&self) {
@@ -179,10 +149,10 @@ impl Room {
 
     /// What was there at some moment of the call: one at which nothing was going out.
     pub(crate) fn occupancy(&self) -> Occupancy {
-        let mut gone = self.gone();
+        let mut gone = self.gone.load(Ordering::SeqCst);
         loop {
             let word = self.come.word.load(Ordering::SeqCst);
-            let seen = std::mem::replace(&mut gone, self.gone());
+            let seen = std::mem::replace(&mut gone, self.gone.load(Ordering::SeqCst));
             if gone == seen {
                 return waiting(word, gone);
             }
@@ -236,7 +206,7 @@ mod tests {
         for _ in 0..20 {
             room.release(1, MAX_BYTES / 3);
             room.force(1, MAX_BYTES / 3);
-            let seen = waiting(room.come.word.load(Ordering::Relaxed), room.gone_as_seen());
+            let seen = waiting(room.come.word.load(Ordering::Relaxed), room.come.gone_seen.load(Ordering::Relaxed));
             assert!(seen.bytes >= MAX_BYTES / 3, "a producer would think that there is room");
         }
         assert_eq!(room.reserve(1, 10, MAX_BYTES / 3), Err(Refusal::Full));
