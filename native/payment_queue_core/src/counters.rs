@@ -80,11 +80,6 @@ impl Counters {
         self.stripes[..made].iter().filter_map(|stripe| stripe.get().map(|stripe| &***stripe))
     }
 
-    /// Counts what ends a lease, or an item's way: what the thread does next is ordered after it, as `Queue::is_idle` needs.
-    pub(crate) fn add_ordered(&self, count: Count, n: u64) {
-        self.stripe().0.counts[count as usize].fetch_add(n, Ordering::SeqCst);
-    }
-
     /// Counts without a locked instruction. Seen at the latest by who sees what this thread does next with `Release`.
     pub(crate) fn add(&self, count: Count, n: u64) {
         let (stripe, owned) = self.stripe();

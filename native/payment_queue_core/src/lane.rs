@@ -241,7 +241,7 @@ impl Lane {
     }
 
     /// Takes the oldest record; an inline payload replaces the content of `out`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pop(&self, out: &mut Vec<u8>) -> Pop {
         loop {
             let head = self.head.load(Ordering::Acquire);

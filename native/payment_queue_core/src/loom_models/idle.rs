@@ -42,6 +42,42 @@ fn await_idle_and_the_last_settle_do_not_miss_each_other() {
 }
 
 #[test]
+fn await_idle_and_a_settle_that_takes_nothing_more_do_not_miss_each_other() {
+    loom::model(|| {
+        let (queue, place) = queue();
+        put(&queue, 7);
+        let lease = must_take(&queue, place, 1);
+        let worker = start(&queue, move |queue| {
+            let (take, wakes) = queue.settle_and_take(lease, &1, &mut Vec::new()).unwrap();
+            assert!(matches!(take, Take::Empty));
+            idle_tokens(&wakes)
+        });
+        let token = queue.await_idle(2);
+        let told = worker.join().unwrap();
+        assert_eq!(told, token.into_iter().collect::<Vec<_>>(), "told at once, or by the settle, and not twice");
+    });
+}
+
+#[test]
+fn a_settle_that_takes_the_next_leaves_the_telling_to_that_ones_end() {
+    loom::model(|| {
+        let (queue, place) = queue();
+        put(&queue, 7);
+        put(&queue, 8);
+        let first = must_take(&queue, place, 1);
+        let worker = start(&queue, move |queue| {
+            let (take, wakes) = queue.settle_and_take(first, &1, &mut Vec::new()).unwrap();
+            let Take::Delivery(second) = take else { panic!("the other waits") };
+            assert_eq!(idle_tokens(&wakes), []);
+            idle_tokens(&queue.ack(second.lease).unwrap())
+        });
+        let token = queue.await_idle(2);
+        let told = worker.join().unwrap();
+        assert_eq!(told, token.into_iter().collect::<Vec<_>>());
+    });
+}
+
+#[test]
 fn of_two_last_settles_one_tells_each_watcher() {
     loom::model(|| {
         let (queue, place) = queue();

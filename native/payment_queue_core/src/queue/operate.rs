@@ -3,7 +3,7 @@
 use super::{Event, Queue, Wakes};
 use crate::counters::Count;
 use crate::lane::{Body, Pop};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 
 impl<T: Clone + PartialEq> Queue<T> {
     /// Hands out nothing more until [`resume`](Self::resume). What is leased stays leased.
@@ -87,7 +87,9 @@ impl<T: Clone + PartialEq> Queue<T> {
             watchers.count.store(list.by_token.len(), Ordering::SeqCst);
             token
         };
-        // The settling side counts first and then looks for watchers; this side the other way round (SeqCst all).
+        // Pairs with the fence in `idle_wakes`: there an end is counted and then watchers are looked for, here the other way
+        // round, so one of the two sees the other.
+        fence(Ordering::SeqCst);
         if self.is_idle() && self.cancel_await(token) { None } else { Some(token) }
     }
 
@@ -110,8 +112,10 @@ impl<T: Clone + PartialEq> Queue<T> {
         list.by_token.len() < before
     }
 
+    /// Whom to tell that the queue is idle, after something has been counted as ended or gone.
     pub(super) fn idle_wakes(&self) -> Wakes<T> {
         let watchers = &self.idle_watchers;
+        fence(Ordering::SeqCst);
         if watchers.count.load(Ordering::SeqCst) == 0 || !self.is_idle() {
             return Wakes::new();
         }

@@ -37,7 +37,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    #[inline]
+    #[inline(always)]
     fn new(next: Next, lease: Lease, wait_ns: u64) -> Self {
         Self { lease, attempts: next.facts.attempts, wait_ns, format: next.facts.format, large: next.large }
     }
@@ -164,11 +164,15 @@ impl<T: Clone + PartialEq> Queue<T> {
     ) -> Result<(Take, Wakes<T>), StaleLease> {
         let place = self.consumers.get(last.consumer).ok_or(StaleLease)?;
         let mut state = place.lock();
-        self.settle_at(&mut state, last)?;
-        let take = if state.owner.as_ref() == Some(owner) {
-            self.take_into(last.consumer, &mut state, payload).map_or(Take::Empty, Take::Delivery)
-        } else {
+        self.end(&mut state, last)?;
+        self.counters.add(Count::Settled, 1);
+        let take = if state.owner.as_ref() != Some(owner) {
             Take::NotRegistered
+        } else if let Some(delivery) = self.take_into(last.consumer, &mut state, payload) {
+            // With an item in flight the queue is not idle: whoever waits for that is told at the end of this lease.
+            return Ok((Take::Delivery(delivery), Wakes::new()));
+        } else {
+            Take::Empty
         };
         drop(state);
         Ok((take, self.idle_wakes()))
@@ -269,14 +273,14 @@ impl<T: Clone + PartialEq> Queue<T> {
         Ok(Delivery::new(Next { facts: item.facts, large }, lease, wait_ns))
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_into(&self, consumer: u32, state: &mut State<T>, payload: &mut Vec<u8>) -> Option<Delivery> {
         let next = self.next(payload)?;
         Some(self.lease(consumer, state, next, payload))
     }
 
     /// Gives custody: the item is counted as leased before its room is given back, so that it is visible throughout.
-    #[inline]
+    #[inline(always)]
     pub(super) fn lease(&self, consumer: u32, state: &mut State<T>, mut next: Next, payload: &[u8]) -> Delivery {
         let wait_ns = self.depart(&mut next);
         let (slot, generation) = state.hold(next.facts, payload, next.large.as_ref());
@@ -287,7 +291,7 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     /// Counts the delivery. Returns the ns since acceptance, which only a first delivery adds to the waiting times: later
     /// ones would count the handler's failures as waiting.
-    #[inline]
+    #[inline(always)]
     fn depart(&self, next: &mut Next) -> u64 {
         let wait_ns = clock::now_ns().saturating_sub(next.facts.enqueued_at);
         if next.facts.attempts == 0 {
@@ -298,7 +302,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     }
 
     /// The next item for a taker, which waits a little for a record that is just being published.
-    #[inline]
+    #[inline(always)]
     fn next(&self, payload: &mut Vec<u8>) -> Option<Next> {
         if self.is_paused() {
             return None;
@@ -317,7 +321,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         self.try_pop(payload).ok().flatten()
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_pop(&self, payload: &mut Vec<u8>) -> Result<Option<Next>, Pending> {
         if let Some(mut item) = self.front.pop() {
             if let Payload::Small(bytes) = &mut item.payload {
