@@ -1,9 +1,10 @@
 //! Small numbers for the atoms that occur in payloads, so that an atom costs a few bytes and is found again without hashing
 //! its name. Atoms live as long as the VM, and so does this table; it holds at most what the VM's own holds.
 
-use crate::word;
+use crate::spread::spread;
+use crate::vm::Word;
 use parking_lot::Mutex;
-use rustler::{Atom, Term};
+use rustler::{Atom, Env};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::{LazyLock, OnceLock};
@@ -31,18 +32,23 @@ fn locate(number: u32) -> (usize, usize) {
 }
 
 /// The number of an atom; `None` if the term is none.
-pub(crate) fn number(term: Term) -> Option<u32> {
-    let word = word::of(term);
-    MET.with(|met| {
-        let place = &met[word::spread(word, CACHE_BITS)];
-        let (seen, number) = place.get();
-        if seen == word {
-            return Some(number);
-        }
-        let number = enter(word, Atom::from_term(term).ok()?);
-        place.set((word, number));
+pub(crate) fn number<'a>(env: Env<'a>, term: Word<'a>) -> Option<u32> {
+    met(term).or_else(|| {
+        let number = enter(term.bits(), Atom::from_term(term.term(env)).ok()?);
+        MET.with(|met| met[place(term)].set((term.bits(), number)));
         Some(number)
     })
+}
+
+/// The number of an atom that this thread has met lately, without asking the VM what kind of term it is.
+#[inline]
+pub(crate) fn met(term: Word) -> Option<u32> {
+    let (seen, number) = MET.with(|met| met[place(term)].get());
+    (seen == term.bits()).then_some(number)
+}
+
+fn place(term: Word) -> usize {
+    spread(term.bits(), CACHE_BITS)
 }
 
 fn enter(word: u64, atom: Atom) -> u32 {

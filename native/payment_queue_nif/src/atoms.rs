@@ -26,6 +26,7 @@ rustler::atoms! {
     max_payload_bytes,
     memory,
     more,
+    nif_panicked,
     ok,
     oldest_ms,
     p50,

@@ -3,10 +3,12 @@
 //! No BEAM function is called while one of our locks is held: `down` runs on the dying process's scheduler inside the VM's own
 //! locking, and must never wait for a thread that waits for the VM.
 
-use crate::{queues, wake, word};
+use crate::spread::spread;
+use crate::vm::Word;
+use crate::{queues, wake};
 use parking_lot::Mutex;
 use payment_queue_core::Queue;
-use rustler::{Encoder, Env, LocalPid, Monitor, Resource, ResourceArc};
+use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc};
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -24,7 +26,7 @@ impl Owner {
     }
 
     fn new(env: Env, pid: LocalPid) -> Self {
-        Self { pid, word: word::of(pid.encode(env)) }
+        Self { pid, word: Word::new(env, pid).bits() }
     }
 }
 
@@ -63,7 +65,7 @@ const SHARD_BITS: u32 = 6;
 static PLACES: LazyLock<Box<[Shard]>> = LazyLock::new(|| (0..1 << SHARD_BITS).map(|_| Shard::default()).collect());
 
 fn shard(queue: u32, owner: Owner) -> &'static Shard {
-    &PLACES[word::spread(owner.word ^ u64::from(queue), SHARD_BITS)]
+    &PLACES[spread(owner.word ^ u64::from(queue), SHARD_BITS)]
 }
 
 /// The caller's place at the queue, made and monitored at its first call.

@@ -1,6 +1,7 @@
 //! The way in.
 
 use crate::payload::{self, BINARY, EXTERNAL};
+use crate::vm::{self, Word, hot_nif};
 use crate::{atoms, queues, wake};
 use payment_queue_core::{Refusal, Wakes};
 use rustler::{Atom, Binary, Encoder, Env, NifResult, Term};
@@ -15,32 +16,32 @@ fn reason(refusal: Refusal) -> Atom {
     }
 }
 
-fn answer<'a>(env: Env<'a>, queue: u32, result: Result<Wakes<Owner>, Refusal>) -> Term<'a> {
+fn answer<'a>(env: Env<'a>, queue: u32, result: Result<Wakes<Owner>, Refusal>) -> Word<'a> {
     match result {
         Ok(wakes) => {
             wake::from_process(env, queue, wakes);
-            atoms::ok().to_term(env)
+            Word::atom(atoms::ok())
         }
-        Err(refusal) => (atoms::error(), reason(refusal)).encode(env),
+        Err(refusal) => vm::error(env, reason(refusal)),
     }
 }
 
-#[rustler::nif]
-fn enqueue<'a>(env: Env<'a>, name: Term<'a>, payload: Term<'a>) -> Term<'a> {
-    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
-    payload::with_buffer(|buffer| match payload::encode(payload, buffer) {
+fn enqueue<'a>(env: Env<'a>, [name, payload]: [Word<'a>; 2]) -> Option<Word<'a>> {
+    let Some(queue) = queues::find_word(name) else { return Some(queues::unavailable_word(env)) };
+    Some(payload::with_buffer(|buffer| match payload::encode(env, payload.term(env), buffer) {
         Some(encoded) => answer(env, queue.index(), queue.enqueue(encoded.bytes(buffer), encoded.format())),
-        None => atoms::large().to_term(env),
-    })
+        None => Word::atom(atoms::large()),
+    }))
 }
+hot_nif!(enqueue / 2);
 
 #[rustler::nif]
 fn enqueue_after<'a>(env: Env<'a>, name: Term<'a>, payload: Term<'a>, delay_ms: u64) -> Term<'a> {
     let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
-    payload::with_buffer(|buffer| match payload::encode(payload, buffer) {
+    payload::with_buffer(|buffer| match payload::encode(env, payload, buffer) {
         Some(encoded) => {
             let result = queue.enqueue_after(encoded.bytes(buffer), encoded.format(), delay_ms);
-            answer(env, queue.index(), result)
+            answer(env, queue.index(), result).term(env)
         }
         None => atoms::large().to_term(env),
     })
@@ -50,7 +51,7 @@ fn enqueue_after<'a>(env: Env<'a>, name: Term<'a>, payload: Term<'a>, delay_ms: 
 fn enqueue_large<'a>(env: Env<'a>, name: Term<'a>, bytes: Binary<'a>, format: Atom, delay_ms: u64) -> Term<'a> {
     let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
     let format = if format == atoms::binary() { BINARY } else { EXTERNAL };
-    answer(env, queue.index(), queue.enqueue_after(bytes.as_slice(), format, delay_ms))
+    answer(env, queue.index(), queue.enqueue_after(bytes.as_slice(), format, delay_ms)).term(env)
 }
 
 /// Items and bytes of one slice of a batch: well under 1 ms, even if each byte is a term of its own.
@@ -69,7 +70,7 @@ fn enqueue_many<'a>(env: Env<'a>, name: Term<'a>, payloads: Term<'a>) -> NifResu
     let (wakes, refused) = payload::with_buffer(|buffer| {
         while slice.len() < SLICE_ITEMS && bytes < SLICE_BYTES && !rest.is_empty_list() {
             let (head, tail) = rest.list_get_cell()?;
-            let Some(encoded) = payload::encode(head, buffer) else {
+            let Some(encoded) = payload::encode(env, head, buffer) else {
                 next_is_large = true;
                 break;
             };

@@ -1,5 +1,5 @@
 #![doc = include_str!("../README.md")]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod atom_table;
 mod atoms;
@@ -11,8 +11,9 @@ mod packed;
 mod payload;
 mod queues;
 mod settle;
+mod spread;
 mod take;
+mod vm;
 mod wake;
-mod word;
 
 rustler::init!("Elixir.PaymentQueue.Native");

@@ -12,10 +12,9 @@
 //! What is rarer (bignums, bitstrings, pids, references, functions, improper lists) makes [`encode`] give up: the whole term
 //! then travels as external term format.
 
+use crate::vm::{self, Word};
 use crate::{atom_table, atoms};
-use rustler::types::map::MapIterator;
-use rustler::types::tuple;
-use rustler::{Binary, Encoder, Env, NewBinary, Term, TermType};
+use rustler::{Binary, Env, Term, TermType};
 
 const INT: u8 = 0;
 const FLOAT: u8 = 1;
@@ -37,18 +36,24 @@ pub(crate) enum Unfit {
 }
 
 /// Appends the term to `out`, at most `max` bytes of it.
-pub(crate) fn encode(term: Term, out: &mut Vec<u8>, max: usize) -> Result<(), Unfit> {
+pub(crate) fn encode<'a>(env: Env<'a>, term: Word<'a>, out: &mut Vec<u8>, max: usize) -> Result<(), Unfit> {
     let end = out.len() + max;
-    put(term, out, end, DEPTH_MAX)
+    put(env, term, out, end, DEPTH_MAX)
 }
 
-fn put(term: Term, out: &mut Vec<u8>, end: usize, depth: u32) -> Result<(), Unfit> {
+#[inline(never)]
+fn put<'a>(env: Env<'a>, word: Word<'a>, out: &mut Vec<u8>, end: usize, depth: u32) -> Result<(), Unfit> {
     if out.len() >= end || depth == 0 {
         return Err(Unfit::Large);
     }
+    if let Some(number) = atom_table::met(word) {
+        put_head(out, ATOM, number.into());
+        return Ok(());
+    }
+    let term = word.term(env);
     match term.get_type() {
         TermType::Atom => {
-            let number = atom_table::number(term).ok_or(Unfit::Rare)?;
+            let number = atom_table::number(env, word).ok_or(Unfit::Rare)?;
             put_head(out, ATOM, number.into());
         }
         TermType::Integer => {
@@ -68,31 +73,31 @@ fn put(term: Term, out: &mut Vec<u8>, end: usize, depth: u32) -> Result<(), Unfi
             put_head(out, BINARY, binary.len() as u64);
             out.extend_from_slice(&binary);
         }
-        TermType::Map => put_map(term, out, end, depth)?,
+        TermType::Map => put_map(env, word, out, end, depth)?,
         TermType::Tuple => {
-            let elements = tuple::get_tuple(term).map_err(|_| Unfit::Rare)?;
+            let elements = vm::elements(env, word).ok_or(Unfit::Rare)?;
             put_head(out, TUPLE, elements.len() as u64);
             for element in elements {
-                put(element, out, end, depth - 1)?;
+                put(env, *element, out, end, depth - 1)?;
             }
         }
-        TermType::List => put_list(term, out, end, depth)?,
+        TermType::List => put_list(env, term, out, end, depth)?,
         TermType::Fun | TermType::Pid | TermType::Port | TermType::Ref | TermType::Unknown => return Err(Unfit::Rare),
     }
     Ok(())
 }
 
-fn put_map(map: Term, out: &mut Vec<u8>, end: usize, depth: u32) -> Result<(), Unfit> {
-    let size = map.map_size().map_err(|_| Unfit::Rare)?;
+fn put_map<'a>(env: Env<'a>, map: Word<'a>, out: &mut Vec<u8>, end: usize, depth: u32) -> Result<(), Unfit> {
+    let size = map.term(env).map_size().map_err(|_| Unfit::Rare)?;
     put_head(out, MAP, size as u64);
-    for (key, value) in MapIterator::new(map).ok_or(Unfit::Rare)? {
-        put(key, out, end, depth - 1)?;
-        put(value, out, end, depth - 1)?;
-    }
-    Ok(())
+    let walked = vm::each_pair(env, map, |key, value| {
+        put(env, key, out, end, depth - 1)?;
+        put(env, value, out, end, depth - 1)
+    });
+    walked.unwrap_or(Err(Unfit::Rare))
 }
 
-fn put_list(list: Term, out: &mut Vec<u8>, end: usize, depth: u32) -> Result<(), Unfit> {
+fn put_list<'a>(env: Env<'a>, list: Term<'a>, out: &mut Vec<u8>, end: usize, depth: u32) -> Result<(), Unfit> {
     // Its length is known at its end only, and asking for it first would walk a list of any length.
     let head = out.len();
     let mut elements = Vec::new();
@@ -101,7 +106,7 @@ fn put_list(list: Term, out: &mut Vec<u8>, end: usize, depth: u32) -> Result<(),
         if head + elements.len() >= end {
             return Err(Unfit::Large);
         }
-        elements.push(element);
+        elements.push(Word::of(element));
         rest = tail;
     }
     if !rest.is_empty_list() {
@@ -109,7 +114,7 @@ fn put_list(list: Term, out: &mut Vec<u8>, end: usize, depth: u32) -> Result<(),
     }
     put_head(out, LIST, elements.len() as u64);
     for element in elements {
-        put(element, out, end, depth - 1)?;
+        put(env, element, out, end, depth - 1)?;
     }
     Ok(())
 }
@@ -124,77 +129,81 @@ fn put_head(out: &mut Vec<u8>, tag: u8, mut value: u64) {
 }
 
 /// The term of what [`encode`] wrote. `None`: the bytes are something else.
-pub(crate) fn decode<'a>(env: Env<'a>, mut bytes: &[u8]) -> Option<Term<'a>> {
+pub(crate) fn decode<'a>(env: Env<'a>, mut bytes: &[u8]) -> Option<Word<'a>> {
     get(env, &mut bytes, DEPTH_MAX)
 }
 
-/// Inlined where the elements of a map are put together: a term handed over in memory costs more than its decoding.
+/// Inlined where the elements of a map are put together, so that they stay in registers.
 #[inline(always)]
-fn get<'a>(env: Env<'a>, bytes: &mut &[u8], depth: u32) -> Option<Term<'a>> {
+fn get<'a>(env: Env<'a>, bytes: &mut &[u8], depth: u32) -> Option<Word<'a>> {
     let (&tag, rest) = bytes.split_first()?;
     *bytes = rest;
     if tag == FLOAT {
         let (value, rest) = bytes.split_first_chunk()?;
         *bytes = rest;
-        return Some(f64::from_le_bytes(*value).encode(env));
+        return Some(Word::new(env, f64::from_le_bytes(*value)));
     }
     let value = get_varint(bytes)?;
     match tag {
-        INT => Some(((value >> 1) as i64 ^ -((value & 1) as i64)).encode(env)),
-        ATOM => Some(atom_table::atom(u32::try_from(value).ok()?)?.to_term(env)),
+        INT => Some(Word::new(env, (value >> 1) as i64 ^ -((value & 1) as i64))),
+        ATOM => Some(Word::atom(atom_table::atom(u32::try_from(value).ok()?)?)),
         BINARY => {
             let (content, rest) = bytes.split_at_checked(usize::try_from(value).ok()?)?;
             *bytes = rest;
-            Some(NewBinary::from_slice(env, content).into())
+            Some(vm::binary(env, content))
         }
         _ => get_composite(env, bytes, tag, value, depth),
     }
 }
 
-fn get_composite<'a>(env: Env<'a>, bytes: &mut &[u8], tag: u8, size: u64, depth: u32) -> Option<Term<'a>> {
+fn get_composite<'a>(env: Env<'a>, bytes: &mut &[u8], tag: u8, size: u64, depth: u32) -> Option<Word<'a>> {
     let depth = depth.checked_sub(1)?;
+    // Every element takes two bytes at least.
+    let size = usize::try_from(size).ok().filter(|&size| size <= bytes.len())?;
     match tag {
-        TUPLE => Some(tuple::make_tuple(env, &get_many(env, bytes, size, depth)?)),
-        LIST => Some(get_many(env, bytes, size, depth)?.encode(env)),
-        MAP => get_map(env, bytes, size, depth),
+        TUPLE => with_room(size, |elements| {
+            get_each(env, bytes, elements, depth)?;
+            Some(vm::tuple(env, elements))
+        }),
+        LIST => {
+            let mut elements = Vec::with_capacity(size);
+            for _ in 0..size {
+                elements.push(get(env, bytes, depth)?.term(env));
+            }
+            Some(Word::new(env, elements))
+        }
+        MAP => with_room(size, |keys| with_room(size, |values| get_map(env, bytes, keys, values, depth))),
         _ => None,
     }
 }
 
-fn get_many<'a>(env: Env<'a>, bytes: &mut &[u8], count: u64, depth: u32) -> Option<Vec<Term<'a>>> {
-    // Every element takes two bytes at least.
-    let mut terms = Vec::with_capacity(usize::try_from(count).ok()?.min(bytes.len()));
-    for _ in 0..count {
-        terms.push(get(env, bytes, depth)?);
-    }
-    Some(terms)
-}
-
-fn get_map<'a>(env: Env<'a>, bytes: &mut &[u8], size: u64, depth: u32) -> Option<Term<'a>> {
-    /// Maps up to this size, which most are, are put together on the stack.
+/// Room for so many terms: on the stack, where most tuples and maps fit.
+#[inline(always)]
+fn with_room<'a, R>(size: usize, f: impl FnOnce(&mut [Word<'a>]) -> R) -> R {
     const ON_STACK: usize = 8;
-    // Every pair takes four bytes at least.
-    let size = usize::try_from(size).ok().filter(|&size| size <= bytes.len())?;
-    let filler = atoms::ok().to_term(env);
-    if size <= ON_STACK {
-        let (mut keys, mut values) = ([filler; ON_STACK], [filler; ON_STACK]);
-        return get_pairs(env, bytes, &mut keys[..size], &mut values[..size], depth);
-    }
-    get_pairs(env, bytes, &mut vec![filler; size], &mut vec![filler; size], depth)
+    let filler = Word::atom(atoms::ok());
+    if size <= ON_STACK { f(&mut [filler; ON_STACK][..size]) } else { f(&mut vec![filler; size]) }
 }
 
-fn get_pairs<'a>(
+fn get_each<'a>(env: Env<'a>, bytes: &mut &[u8], elements: &mut [Word<'a>], depth: u32) -> Option<()> {
+    for element in elements {
+        *element = get(env, bytes, depth)?;
+    }
+    Some(())
+}
+
+fn get_map<'a>(
     env: Env<'a>,
     bytes: &mut &[u8],
-    keys: &mut [Term<'a>],
-    values: &mut [Term<'a>],
+    keys: &mut [Word<'a>],
+    values: &mut [Word<'a>],
     depth: u32,
-) -> Option<Term<'a>> {
+) -> Option<Word<'a>> {
     for (key, value) in keys.iter_mut().zip(values.iter_mut()) {
         *key = get(env, bytes, depth)?;
         *value = get(env, bytes, depth)?;
     }
-    Term::map_from_term_arrays(env, keys, values).ok()
+    vm::map(env, keys, values)
 }
 
 #[inline(always)]

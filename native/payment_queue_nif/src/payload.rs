@@ -1,10 +1,11 @@
 //! Terms to bytes and back. A binary travels as it is; an ordinary term in the compact format of [`packed`]; a rarer one as external
 //! term format.
 
+use crate::vm::{self, Word};
 use crate::{atoms, packed};
 use payment_queue_core::Delivery;
 use rustler::types::map::MapIterator;
-use rustler::{Atom, Binary, Encoder, Env, NewBinary, OwnedBinary, Resource, ResourceArc, Term, TermType};
+use rustler::{Atom, Binary, Encoder, Env, OwnedBinary, Resource, ResourceArc, Term, TermType};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -48,14 +49,15 @@ impl Encoded<'_> {
 }
 
 /// Encodes a payload, behind what is in the buffer. `None`: it is too much for a scheduler thread.
-pub(crate) fn encode<'a>(term: Term<'a>, buffer: &mut Vec<u8>) -> Option<Encoded<'a>> {
+#[inline(always)]
+pub(crate) fn encode<'a>(env: Env<'a>, term: Term<'a>, buffer: &mut Vec<u8>) -> Option<Encoded<'a>> {
     if term.get_type() == TermType::Binary
         && let Ok(binary) = Binary::from_term(term)
     {
         return (binary.len() <= BINARY_MAX).then_some(Encoded::Binary(binary));
     }
     let start = buffer.len();
-    match packed::encode(term, buffer, TERM_MAX) {
+    match packed::encode(env, Word::of(term), buffer, TERM_MAX) {
         Ok(()) => Some(Encoded::Packed(start..buffer.len())),
         Err(packed::Unfit::Large) => None,
         Err(packed::Unfit::Rare) => {
@@ -110,37 +112,37 @@ struct Shared(Arc<[u8]>);
 #[rustler::resource_impl]
 impl Resource for Shared {}
 
-fn binary<'a>(env: Env<'a>, bytes: &[u8], large: Option<&Arc<[u8]>>) -> Term<'a> {
+fn binary<'a>(env: Env<'a>, bytes: &[u8], large: Option<&Arc<[u8]>>) -> Word<'a> {
     match large {
-        Some(large) => ResourceArc::new(Shared(large.clone())).make_binary(env, |shared| &shared.0).to_term(env),
-        None => NewBinary::from_slice(env, bytes).into(),
+        Some(large) => Word::new(env, ResourceArc::new(Shared(large.clone())).make_binary(env, |shared| &shared.0)),
+        None => vm::binary(env, bytes),
     }
 }
 
 /// The term of a payload, which is in `buffer` unless it is large. `None`: it is too long to be decoded on a scheduler thread.
-pub(crate) fn decode<'a>(env: Env<'a>, delivery: &Delivery, buffer: &[u8]) -> Option<Term<'a>> {
+pub(crate) fn decode<'a>(env: Env<'a>, delivery: &Delivery, buffer: &[u8]) -> Option<Word<'a>> {
     let large = delivery.large.as_ref();
     let bytes = large.map_or(buffer, |large| large);
     match delivery.format {
         BINARY => Some(binary(env, buffer, large)),
         PACKED => packed::decode(env, bytes),
-        _ if bytes.len() <= TERM_MAX => env.binary_to_term(bytes).map(|(term, _)| term),
+        _ if bytes.len() <= TERM_MAX => env.binary_to_term(bytes).map(|(term, _)| Word::of(term)),
         _ => None,
     }
 }
 
 /// `{format, bytes}`, for the VM to decode.
-pub(crate) fn raw<'a>(env: Env<'a>, delivery: &Delivery, buffer: &[u8]) -> Term<'a> {
-    (format_atom(delivery.format), binary(env, buffer, delivery.large.as_ref())).encode(env)
+pub(crate) fn raw<'a>(env: Env<'a>, delivery: &Delivery, buffer: &[u8]) -> Word<'a> {
+    vm::tuple(env, &[Word::atom(format_atom(delivery.format)), binary(env, buffer, delivery.large.as_ref())])
 }
 
 /// `{format, bytes}`, or `{:decoded, term}` where only this crate can decode.
 pub(crate) fn copy<'a>(env: Env<'a>, bytes: &[u8], format: u8) -> Term<'a> {
     let shown = match format {
         PACKED => packed::decode(env, bytes),
-        _ => Some(NewBinary::from_slice(env, bytes).into()),
+        _ => Some(vm::binary(env, bytes)),
     };
-    (format_atom(format), shown).encode(env)
+    (format_atom(format), shown.map(|word| word.term(env))).encode(env)
 }
 
 fn format_atom(format: u8) -> Atom {

@@ -4,7 +4,9 @@
 //! process and the purge of the Elixir module.
 
 use crate::custody::Owner;
-use crate::{atoms, wake, word};
+use crate::spread::spread;
+use crate::vm::{self, Word};
+use crate::{atoms, wake};
 use parking_lot::Mutex;
 use payment_queue_core::{MAX_QUEUES, Queue, Registry, Settings};
 use rustler::{Atom, Encoder, Env, NifResult, Term};
@@ -29,13 +31,18 @@ static NAMES: [Place; PLACES] = [const { Place { name: AtomicU64::new(0), index:
 static MADE: Mutex<Vec<Atom>> = Mutex::new(Vec::new());
 
 fn places(name: u64) -> impl Iterator<Item = &'static Place> {
-    let start = word::spread(name, PLACES.ilog2());
+    let start = spread(name, PLACES.ilog2());
     (0..PLACES).map(move |step| &NAMES[(start + step) % PLACES])
 }
 
 /// The queue of this name. A term that is no atom is no queue's name: atom words are unlike those of all other terms.
 pub(crate) fn find(name: Term) -> Option<&'static Queue<Owner>> {
-    let word = word::of(name);
+    find_word(Word::of(name))
+}
+
+#[inline]
+pub(crate) fn find_word(name: Word) -> Option<&'static Queue<Owner>> {
+    let word = name.bits();
     for place in places(word) {
         match place.name.load(Ordering::Acquire) {
             0 => return None,
@@ -52,7 +59,11 @@ pub(crate) fn at(index: u32) -> Option<&'static Queue<Owner>> {
 }
 
 pub(crate) fn unavailable(env: Env) -> Term {
-    (atoms::error(), atoms::queue_unavailable()).encode(env)
+    unavailable_word(env).term(env)
+}
+
+pub(crate) fn unavailable_word(env: Env) -> Word {
+    vm::error(env, atoms::queue_unavailable())
 }
 
 fn settings((capacity, max_bytes, max_payload_bytes, max_attempts, max_dead): (u64, u64, u64, u16, u64)) -> Settings {
@@ -73,7 +84,7 @@ fn open<'a>(env: Env<'a>, name: Atom, wanted: (u64, u64, u64, u16, u64)) -> Term
     let Ok(queue) = REGISTRY.create(wanted) else {
         return (atoms::error(), atoms::too_many_queues()).encode(env);
     };
-    let word = word::of(name.to_term(env));
+    let word = Word::atom(name).bits();
     let free = places(word).find(|place| place.name.load(Ordering::Relaxed) == 0);
     // There are more places than queues.
     let Some(place) = free else { return (atoms::error(), atoms::too_many_queues()).encode(env) };

@@ -1,8 +1,9 @@
 //! The end of a lease.
 
 use crate::custody::Owner;
-use crate::lease::LeaseTerm;
+use crate::lease::{self, LeaseTerm};
 use crate::payload;
+use crate::vm::{self, Word, hot_nif};
 use crate::{atoms, queues, wake};
 use payment_queue_core::{Outcome, Queue, StaleLease, Wakes};
 use rustler::{Binary, Encoder, Env, Term};
@@ -21,10 +22,17 @@ fn end<'a, R: Encoder>(
     }
 }
 
-#[rustler::nif]
-fn ack<'a>(env: Env<'a>, lease: LeaseTerm) -> Term<'a> {
-    end(env, &lease, |queue| Ok((atoms::ok(), queue.ack(lease.lease)?)))
+fn ack<'a>(env: Env<'a>, [lease]: [Word<'a>; 1]) -> Option<Word<'a>> {
+    let lease = lease::decode(env, lease)?;
+    Some(match queues::at(lease.queue).ok_or(StaleLease).and_then(|queue| queue.ack(lease.lease)) {
+        Ok(wakes) => {
+            wake::from_process(env, lease.queue, wakes);
+            Word::atom(atoms::ok())
+        }
+        Err(StaleLease) => vm::error(env, atoms::stale_lease()),
+    })
 }
+hot_nif!(ack / 1);
 
 #[rustler::nif]
 fn nack<'a>(env: Env<'a>, lease: LeaseTerm, delay_ms: u64) -> Term<'a> {

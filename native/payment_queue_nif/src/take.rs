@@ -3,65 +3,74 @@
 use crate::custody::{self, Owner};
 use crate::lease::{self, LeaseTerm};
 use crate::payload;
+use crate::vm::{self, Word, hot_nif};
 use crate::{atoms, queues, wake};
 use payment_queue_core::{Delivery, Park, Queue, StaleLease, Take};
-use rustler::{Encoder, Env, NifResult, Term};
+use rustler::{Encoder, Env, Term};
 
-fn stale(env: Env) -> Term {
-    (atoms::error(), atoms::stale_lease()).encode(env)
+fn stale(env: Env) -> Word {
+    vm::error(env, atoms::stale_lease())
 }
 
-fn lease_of<'a>(env: Env<'a>, queue: u32, delivery: &Delivery) -> Term<'a> {
+fn lease_of<'a>(env: Env<'a>, queue: u32, delivery: &Delivery) -> Word<'a> {
     lease::encode(env, queue, delivery.lease, delivery.attempts)
 }
 
-fn taken<'a>(env: Env<'a>, queue: u32, delivery: &Delivery, buffer: &[u8]) -> Term<'a> {
+fn taken<'a>(env: Env<'a>, queue: u32, delivery: &Delivery, buffer: &[u8]) -> Word<'a> {
     let lease = lease_of(env, queue, delivery);
     match payload::decode(env, delivery, buffer) {
-        Some(payload) => (atoms::ok(), payload, lease).encode(env),
-        None => (atoms::large(), lease).encode(env),
+        Some(payload) => vm::tuple(env, &[Word::atom(atoms::ok()), payload, lease]),
+        None => vm::tuple(env, &[Word::atom(atoms::large()), lease]),
     }
 }
 
-fn take_as<'a>(env: Env<'a>, queue: &Queue<Owner>, owner: Owner, buffer: &mut Vec<u8>) -> Term<'a> {
+fn take_as<'a>(env: Env<'a>, queue: &Queue<Owner>, owner: Owner, buffer: &mut Vec<u8>) -> Word<'a> {
     let place = custody::place(env, queue, owner);
     match queue.take(place, &owner, buffer) {
         Take::Delivery(delivery) => taken(env, queue.index(), &delivery, buffer),
         // `place` has just registered the caller.
-        Take::Empty | Take::NotRegistered => atoms::empty().to_term(env),
+        Take::Empty | Take::NotRegistered => Word::atom(atoms::empty()),
     }
 }
 
-#[rustler::nif]
-fn take<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
-    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
-    payload::with_buffer(|buffer| take_as(env, queue, Owner::of(env), buffer))
+fn take<'a>(env: Env<'a>, [name]: [Word<'a>; 1]) -> Option<Word<'a>> {
+    let Some(queue) = queues::find_word(name) else { return Some(queues::unavailable_word(env)) };
+    Some(payload::with_buffer(|buffer| take_as(env, queue, Owner::of(env), buffer)))
 }
+hot_nif!(take / 1);
 
-#[rustler::nif]
-fn settle_take<'a>(env: Env<'a>, name: Term<'a>, last: LeaseTerm) -> Term<'a> {
-    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
+fn settle_take<'a>(env: Env<'a>, [name, last]: [Word<'a>; 2]) -> Option<Word<'a>> {
+    let last = lease::decode(env, last)?;
+    let Some(queue) = queues::find_word(name) else { return Some(queues::unavailable_word(env)) };
     let owner = Owner::of(env);
     if last.queue != queue.index() {
-        // A lease of another queue: the two halves, one after the other.
-        let settled = queues::at(last.queue).ok_or(StaleLease).and_then(|other| other.ack(last.lease));
-        return match settled {
-            Ok(wakes) => {
-                wake::from_process(env, last.queue, wakes);
-                payload::with_buffer(|buffer| take_as(env, queue, owner, buffer))
-            }
-            Err(StaleLease) => stale(env),
-        };
+        return Some(settle_then_take(env, last, queue, owner));
     }
-    payload::with_buffer(|buffer| {
+    Some(payload::with_buffer(|buffer| {
         let Ok((take, wakes)) = queue.settle_and_take(last.lease, &owner, buffer) else { return stale(env) };
-        wake::from_process(env, queue.index(), wakes);
         match take {
-            Take::Delivery(delivery) => taken(env, queue.index(), &delivery, buffer),
-            Take::Empty => atoms::empty().to_term(env),
-            Take::NotRegistered => take_as(env, queue, owner, buffer),
+            // With an item in flight nobody is woken.
+            Take::Delivery(delivery) => return taken(env, queue.index(), &delivery, buffer),
+            Take::Empty => wake::from_process(env, queue.index(), wakes),
+            Take::NotRegistered => {
+                wake::from_process(env, queue.index(), wakes);
+                return take_as(env, queue, owner, buffer);
+            }
         }
-    })
+        Word::atom(atoms::empty())
+    }))
+}
+hot_nif!(settle_take / 2);
+
+/// A lease of another queue: the two halves, one after the other.
+fn settle_then_take<'a>(env: Env<'a>, last: LeaseTerm, queue: &Queue<Owner>, owner: Owner) -> Word<'a> {
+    match queues::at(last.queue).ok_or(StaleLease).and_then(|other| other.ack(last.lease)) {
+        Ok(wakes) => {
+            wake::from_process(env, last.queue, wakes);
+            payload::with_buffer(|buffer| take_as(env, queue, owner, buffer))
+        }
+        Err(StaleLease) => stale(env),
+    }
 }
 
 /// Items and bytes of one slice of a batch.
@@ -80,10 +89,8 @@ fn take_many<'a>(env: Env<'a>, name: Term<'a>, n: usize) -> Term<'a> {
             .iter()
             .map(|(delivery, range)| {
                 let lease = lease_of(env, queue.index(), delivery);
-                match payload::decode(env, delivery, &buffer[range.clone()]) {
-                    Some(payload) => (payload, lease).encode(env),
-                    None => (atoms::large(), lease).encode(env),
-                }
+                let payload = payload::decode(env, delivery, &buffer[range.clone()]);
+                vm::tuple(env, &[payload.unwrap_or(Word::atom(atoms::large())), lease]).term(env)
             })
             .collect();
         pairs.encode(env)
@@ -96,7 +103,7 @@ fn park<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
     let owner = Owner::of(env);
     let place = custody::place(env, queue, owner);
     payload::with_buffer(|buffer| match queue.park(place, &owner, buffer) {
-        Park::Delivery(delivery) => taken(env, queue.index(), &delivery, buffer),
+        Park::Delivery(delivery) => taken(env, queue.index(), &delivery, buffer).term(env),
         Park::Parked(token, wakes) => {
             wake::from_process(env, queue.index(), wakes);
             (atoms::parked(), token).encode(env)
@@ -116,10 +123,10 @@ fn unpark<'a>(env: Env<'a>, name: Term<'a>, token: u64) -> Term<'a> {
 fn fetch<'a>(env: Env<'a>, lease: LeaseTerm) -> Term<'a> {
     payload::with_buffer(|buffer| {
         let Some(delivery) = queues::at(lease.queue).and_then(|queue| queue.fetch(lease.lease, buffer).ok()) else {
-            return stale(env);
+            return stale(env).term(env);
         };
         match payload::decode(env, &delivery, buffer) {
-            Some(payload) => (atoms::ok(), payload).encode(env),
+            Some(payload) => (atoms::ok(), payload.term(env)).encode(env),
             None => atoms::large().to_term(env),
         }
     })
@@ -129,21 +136,21 @@ fn fetch<'a>(env: Env<'a>, lease: LeaseTerm) -> Term<'a> {
 fn fetch_large<'a>(env: Env<'a>, lease: LeaseTerm) -> Term<'a> {
     let mut buffer = Vec::new();
     match queues::at(lease.queue).ok_or(StaleLease).and_then(|queue| queue.fetch(lease.lease, &mut buffer)) {
-        Ok(delivery) => payload::raw(env, &delivery, &buffer),
-        Err(StaleLease) => stale(env),
+        Ok(delivery) => payload::raw(env, &delivery, &buffer).term(env),
+        Err(StaleLease) => stale(env).term(env),
     }
 }
 
-#[rustler::nif]
-fn dequeue<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
-    let Some(queue) = queues::find(name) else { return Ok(queues::unavailable(env)) };
-    payload::with_buffer(|buffer| {
-        let Some((delivery, wakes)) = queue.dequeue(buffer) else { return Ok(atoms::empty().to_term(env)) };
+fn dequeue<'a>(env: Env<'a>, [name]: [Word<'a>; 1]) -> Option<Word<'a>> {
+    let Some(queue) = queues::find_word(name) else { return Some(queues::unavailable_word(env)) };
+    Some(payload::with_buffer(|buffer| {
+        let Some((delivery, wakes)) = queue.dequeue(buffer) else { return Word::atom(atoms::empty()) };
         wake::from_process(env, queue.index(), wakes);
-        let wait_ms = delivery.wait_ns / 1_000_000;
+        let wait_ms = Word::new(env, delivery.wait_ns / 1_000_000);
         match payload::decode(env, &delivery, buffer) {
-            Some(payload) => Ok((atoms::ok(), payload, wait_ms).encode(env)),
-            None => Ok((atoms::large(), payload::raw(env, &delivery, buffer), wait_ms).encode(env)),
+            Some(payload) => vm::tuple(env, &[Word::atom(atoms::ok()), payload, wait_ms]),
+            None => vm::tuple(env, &[Word::atom(atoms::large()), payload::raw(env, &delivery, buffer), wait_ms]),
         }
-    })
+    }))
 }
+hot_nif!(dequeue / 1);

@@ -8,7 +8,7 @@ use rustler::{Encoder, Env, OwnedEnv, Term};
 fn message<'a>(env: Env<'a>, queue: u32, event: &Event) -> Term<'a> {
     match event {
         Event::Delivered { token, lease, attempts } => {
-            let lease = lease::encode(env, queue, *lease, *attempts);
+            let lease = lease::encode(env, queue, *lease, *attempts).term(env);
             (atoms::payment_queue(), atoms::delivered(), token, lease).encode(env)
         }
         Event::Idle { token } => (atoms::payment_queue(), atoms::idle(), token).encode(env),
