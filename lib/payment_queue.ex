@@ -342,6 +342,9 @@ defmodule PaymentQueue do
   @doc """
   Everything a queue knows about itself, as a map: the settings, the counters since it was created, and the present state.
 
+  `:wait_us` holds percentiles of the time from acceptance to the first delivery, `:handler_us` of the time from a
+  delivery to the end of its lease, whatever end that was; both since the queue was created, in microseconds.
+
   With nothing in between two steps, `enqueued = settled + queue_size + in_flight + scheduled + dead + dead_dropped + purged`.
   """
   @spec info(queue()) :: map()

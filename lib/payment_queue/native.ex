@@ -24,6 +24,8 @@ defmodule PaymentQueue.Native do
   @type settled :: :ok | {:error, :stale_lease}
   @type taken :: {:ok, term(), lease()} | {:large, lease()} | :empty | unavailable()
 
+  @type histogram :: {non_neg_integer(), [{non_neg_integer(), pos_integer()}]}
+
   @doc false
   def load do
     path = :filename.join(:code.priv_dir(:payment_queue), ~c"payment_queue_nif")
@@ -141,6 +143,16 @@ defmodule PaymentQueue.Native do
   @spec stats(atom()) ::
           %{queue_size: non_neg_integer(), in_flight: non_neg_integer()} | unavailable()
   def stats(_queue), do: err()
+
+  @spec state(atom()) :: :running | :paused | :closed | unavailable()
+  def state(_queue), do: err()
+
+  @doc """
+  On a dirty scheduler. Waiting times and holding times since the queue was made, each as
+  `{sum in us, [{upper bound in us, included; count}]}` with the buckets that are not empty, shortest first.
+  """
+  @spec histograms(atom()) :: {histogram(), histogram()} | unavailable()
+  def histograms(_queue), do: err()
 
   @spec info(atom()) :: map() | unavailable()
   def info(_queue), do: err()

@@ -41,6 +41,8 @@ struct Slot {
     /// Generation of the live lease; 0 when there is none: the slot is free, or its lease expired and `will` is set.
     generation: u64,
     will: Option<Box<Will>>,
+    /// Time of the delivery, ns of [`crate::clock`].
+    taken_at: u64,
     item: Item,
 }
 
@@ -66,9 +68,18 @@ pub(crate) struct State<T> {
     bytes: u64,
 }
 
-/// What was held when the owner went.
+/// A lease that was settled.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Settled {
+    pub(crate) taken_at: u64,
+    /// Length of a large payload.
+    pub(crate) large: Option<u64>,
+}
+
+/// What was held when the owner went, or until it was given out.
 pub(crate) struct Held {
     pub(crate) item: Item,
+    pub(crate) taken_at: u64,
     pub(crate) will: Option<Box<Will>>,
 }
 
@@ -78,14 +89,16 @@ impl<T> State<T> {
     }
 
     /// Takes custody of a payload: `large`, or else a copy of `bytes` in the slot's own buffer.
-    pub(crate) fn hold(&mut self, facts: Facts, bytes: &[u8], large: Option<&Arc<[u8]>>) -> (u32, u64) {
+    pub(crate) fn hold(&mut self, facts: Facts, taken_at: u64, bytes: &[u8], large: Option<&Arc<[u8]>>) -> (u32, u64) {
         self.last_generation += 1;
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, will: None, item: Item { facts, payload: Payload::empty() } });
+            let item = Item { facts, payload: Payload::empty() };
+            self.slots.push(Slot { generation: 0, will: None, taken_at, item });
             self.slots.len() as u32 - 1
         });
         let slot = &mut self.slots[index as usize];
         slot.generation = self.last_generation;
+        slot.taken_at = taken_at;
         slot.item.facts = facts;
         self.bytes -= slot.item.payload.memory();
         slot.item.payload.set(bytes, large);
@@ -101,8 +114,8 @@ impl<T> State<T> {
         Ok(&slot.item)
     }
 
-    /// Ends a lease whose item is done with; its buffer stays for the next. Returns the length of a large payload.
-    pub(crate) fn settle(&mut self, slot: u32, generation: u64) -> Result<Option<u64>, StaleLease> {
+    /// Ends a lease whose item is done with; its buffer stays for the next.
+    pub(crate) fn settle(&mut self, slot: u32, generation: u64) -> Result<Settled, StaleLease> {
         self.live(slot, generation)?;
         let place = &mut self.slots[slot as usize];
         let large = place.item.payload.large_len();
@@ -111,18 +124,18 @@ impl<T> State<T> {
         place.item.payload.forget(KEEP_BUFFER);
         self.bytes += place.item.payload.memory();
         self.free.push(slot);
-        Ok(large)
+        Ok(Settled { taken_at: place.taken_at, large })
     }
 
     /// Ends a lease and gives its item out.
-    pub(crate) fn surrender(&mut self, slot: u32, generation: u64) -> Result<Item, StaleLease> {
+    pub(crate) fn surrender(&mut self, slot: u32, generation: u64) -> Result<Held, StaleLease> {
         self.live(slot, generation)?;
         let place = &mut self.slots[slot as usize];
         place.generation = 0;
         self.free.push(slot);
         let payload = std::mem::replace(&mut place.item.payload, Payload::empty());
         self.bytes -= payload.memory();
-        Ok(Item { facts: place.item.facts, payload })
+        Ok(Held { item: Item { facts: place.item.facts, payload }, taken_at: place.taken_at, will: None })
     }
 
     /// Makes a lease stale and leaves its item where it is, to go by the will when the owner dies.
@@ -164,7 +177,7 @@ impl Estate {
     pub(crate) fn held(mut self) -> impl Iterator<Item = Held> {
         self.slots.retain(Slot::is_occupied);
         self.slots.sort_unstable_by_key(|slot| slot.item.facts.order);
-        self.slots.into_iter().map(|slot| Held { item: slot.item, will: slot.will })
+        self.slots.into_iter().map(|slot| Held { item: slot.item, taken_at: slot.taken_at, will: slot.will })
     }
 }
 
@@ -264,15 +277,15 @@ mod tests {
     #[test]
     fn a_lease_ends_once_and_never_fits_the_next_owner() {
         let mut state: State<()> = State::vacant();
-        let (slot, generation) = state.hold(facts(1), b"a", None);
+        let (slot, generation) = state.hold(facts(1), 7, b"a", None);
         assert_eq!(state.live(slot, generation).unwrap().payload.as_slice(), b"a");
-        assert_eq!(state.settle(slot, generation), Ok(None));
+        assert_eq!(state.settle(slot, generation), Ok(Settled { taken_at: 7, large: None }));
         assert_eq!(state.settle(slot, generation), Err(StaleLease));
-        let (again, newer) = state.hold(facts(2), b"bc", None);
+        let (again, newer) = state.hold(facts(2), 7, b"bc", None);
         assert_eq!((again, newer), (slot, generation + 1));
         assert_eq!(state.settle(slot, generation), Err(StaleLease));
         assert_eq!(state.vacate().held().count(), 1);
-        let (_, newest) = state.hold(facts(3), b"", None);
+        let (_, newest) = state.hold(facts(3), 7, b"", None);
         assert!(newest > newer);
         assert_eq!(state.settle(slot, newer), Err(StaleLease));
         assert_eq!(state.settle(slot, 0), Err(StaleLease));
@@ -281,11 +294,11 @@ mod tests {
     #[test]
     fn an_expired_lease_is_stale_but_its_item_stays_in_the_estate() {
         let mut state: State<()> = State::vacant();
-        let (slot, generation) = state.hold(facts(1), b"a", None);
+        let (slot, generation) = state.hold(facts(1), 7, b"a", None);
         let will = Will { delay_ms: 5, reason: b"late".to_vec() };
         assert_eq!(state.expire(slot, generation, will), Ok(()));
         assert_eq!(state.settle(slot, generation), Err(StaleLease));
-        let (other, _) = state.hold(facts(2), b"b", None);
+        let (other, _) = state.hold(facts(2), 7, b"b", None);
         assert_ne!(other, slot, "an expired slot is not reused");
         let held: Vec<_> = state.vacate().held().collect();
         assert_eq!(held.len(), 2);

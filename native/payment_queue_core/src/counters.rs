@@ -1,7 +1,7 @@
 //! Counters that many threads raise at once without sharing a cache line, folded when somebody reads them.
 
-use crate::histogram::{self, BUCKETS, Percentiles};
 use crate::sync::{AtomicU64, Ordering, thread_number};
+use crate::timings::{Folded, Timings};
 use crossbeam_utils::CachePadded;
 use std::sync::OnceLock;
 
@@ -26,16 +26,15 @@ const KINDS: usize = 6;
 
 struct Stripe {
     counts: [AtomicU64; KINDS],
-    /// Of `std` under loom too: no protocol reads them, and a model of 312 more atomics is a slow one.
-    waits: [std::sync::atomic::AtomicU64; BUCKETS],
+    /// From acceptance to the first delivery.
+    waits: Timings,
+    /// From a delivery to the end of its lease.
+    holds: Timings,
 }
 
 impl Stripe {
     fn new() -> Self {
-        Self {
-            counts: std::array::from_fn(|_| AtomicU64::new(0)),
-            waits: [const { std::sync::atomic::AtomicU64::new(0) }; BUCKETS],
-        }
+        Self { counts: std::array::from_fn(|_| AtomicU64::new(0)), waits: Timings::new(), holds: Timings::new() }
     }
 }
 
@@ -92,28 +91,25 @@ impl Counters {
     }
 
     pub(crate) fn waited(&self, ns: u64) {
-        use std::sync::atomic::Ordering;
         let (stripe, owned) = self.stripe();
-        let bucket = &stripe.waits[histogram::bucket(ns / 1000)];
-        if owned {
-            bucket.store(bucket.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        } else {
-            bucket.fetch_add(1, Ordering::Relaxed);
-        }
+        stripe.waits.record(ns, owned);
+    }
+
+    pub(crate) fn held(&self, ns: u64) {
+        let (stripe, owned) = self.stripe();
+        stripe.holds.record(ns, owned);
     }
 
     pub(crate) fn sum(&self, count: Count) -> u64 {
         self.stripes().map(|stripe| stripe.counts[count as usize].load(Ordering::SeqCst)).sum()
     }
 
-    pub(crate) fn waits(&self) -> Percentiles {
-        let mut folded = [0; BUCKETS];
-        for stripe in self.stripes() {
-            for (sum, count) in folded.iter_mut().zip(&stripe.waits) {
-                *sum += count.load(std::sync::atomic::Ordering::Relaxed);
-            }
-        }
-        histogram::percentiles(&folded)
+    pub(crate) fn waits(&self) -> Folded {
+        Folded::of(self.stripes().map(|stripe| &stripe.waits))
+    }
+
+    pub(crate) fn holds(&self) -> Folded {
+        Folded::of(self.stripes().map(|stripe| &stripe.holds))
     }
 
     /// Leases that are alive now. Never below the truth of some moment during the call.

@@ -1,4 +1,4 @@
-//! Waiting times in buckets: log-linear, eight to the octave, so that a percentile is at most 12.5 % too high.
+//! Times in buckets: log-linear, eight to the octave, so that a percentile is at most 12.5 % too high.
 //! The bucketing is the one of HdrHistogram (Tene), with 3 significant bits.
 
 /// Buckets for 0 µs up to 2^41 µs (25 days); longer waits count in the last.
@@ -25,7 +25,7 @@ fn upper(bucket: usize) -> u64 {
     ((mantissa + 1) << octave) - 1
 }
 
-/// Percentiles of the time from acceptance to the first delivery, in µs. All zero while nothing was taken.
+/// Percentiles of a time, in µs. All zero while nothing was counted.
 ///
 /// ```
 /// # use payment_queue_core::{Percentiles, Registry, Settings};
@@ -38,7 +38,7 @@ fn upper(bucket: usize) -> u64 {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Percentiles {
-    /// Half of the items waited at most this long.
+    /// Half of the times are at most this long.
     pub p50: u64,
     /// Nine of ten.
     pub p90: u64,
@@ -46,8 +46,36 @@ pub struct Percentiles {
     pub p99: u64,
     /// 999 of 1000.
     pub p999: u64,
-    /// The bucket of the longest wait.
+    /// The bucket of the longest.
     pub max: u64,
+}
+
+/// How often a time fell into which bucket since the queue was made.
+///
+/// ```
+/// # use payment_queue_core::{Histogram, Registry, Settings};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings::default()).unwrap();
+/// assert_eq!(queue.waits(), Histogram::default());
+/// queue.enqueue(b"a", 0).unwrap();
+/// queue.dequeue(&mut Vec::new()).unwrap();
+/// assert!(matches!(queue.waits().buckets[..], [(_upper, 1)]));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Histogram {
+    /// `(upper, count)` of the buckets that are not empty, shortest first: `count` times of at most `upper` whole µs, and
+    /// longer than the bucket before ends. Every power of two ends a bucket, so `2^k - 1` is among the possible `upper`s
+    /// from `k = 4` on.
+    pub buckets: Vec<(u64, u64)>,
+    /// Sum of all the times, each cut to whole µs. Wraps around at 2^64.
+    pub sum_us: u64,
+}
+
+impl Histogram {
+    pub(crate) fn new(counts: &[u64], sum_us: u64) -> Self {
+        let filled = counts.iter().enumerate().filter(|&(_, &count)| count > 0);
+        Self { buckets: filled.map(|(bucket, &count)| (upper(bucket), count)).collect(), sum_us }
+    }
 }
 
 pub(crate) fn percentiles(counts: &[u64]) -> Percentiles {
@@ -77,6 +105,13 @@ mod tests {
             us = us * 33 / 32 + 1;
         }
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn every_power_of_two_ends_a_bucket() {
+        for exponent in SUB_BITS + 1..41 {
+            assert_eq!(upper(bucket((1 << exponent) - 1)), (1 << exponent) - 1);
+        }
     }
 
     #[test]

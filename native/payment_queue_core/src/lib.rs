@@ -17,11 +17,12 @@ mod registry;
 mod room;
 mod schedule;
 mod sync;
+mod timings;
 mod waiters;
 
 pub use consumer::Lease;
 pub use error::{Refusal, StaleLease, TooManyQueues};
-pub use histogram::Percentiles;
+pub use histogram::{Histogram, Percentiles};
 pub use queue::{
     Batch, DeadLetter, Delivery, Event, Info, Outcome, Park, Peeked, Queue, Refused, Settings, State, Stats, Take,
     Wakes,

@@ -16,6 +16,7 @@ rustler::atoms! {
     enqueued,
     error,
     found,
+    handler_us,
     idle,
     in_flight,
     large,

@@ -3,8 +3,8 @@
 use crate::custody::Owner;
 use crate::payload;
 use crate::{atoms, queues, wake};
-use payment_queue_core::{Info, Peeked, Percentiles, Settings, State};
-use rustler::{Encoder, Env, NewBinary, NifResult, Term};
+use payment_queue_core::{Histogram, Info, Peeked, Percentiles, Settings, State};
+use rustler::{Atom, Encoder, Env, NewBinary, NifResult, Term};
 use std::time::UNIX_EPOCH;
 
 #[rustler::nif]
@@ -38,12 +38,8 @@ fn info<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
         parked,
         oldest_ms,
         wait_us,
+        hold_us,
     } = queue.info();
-    let state = match state {
-        State::Running => atoms::running(),
-        State::Paused => atoms::paused(),
-        State::Closed => atoms::closed(),
-    };
     let number = |n: u64| n.encode(env);
     Term::map_from_pairs(
         env,
@@ -53,7 +49,7 @@ fn info<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
             (atoms::max_payload_bytes(), number(max_payload_bytes)),
             (atoms::max_attempts(), number(max_attempts.into())),
             (atoms::max_dead(), number(max_dead)),
-            (atoms::state(), state.to_term(env)),
+            (atoms::state(), state_atom(state).to_term(env)),
             (atoms::queue_size(), number(queue_size)),
             (atoms::in_flight(), number(in_flight)),
             (atoms::scheduled(), number(scheduled)),
@@ -70,8 +66,31 @@ fn info<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
             (atoms::parked(), number(parked)),
             (atoms::oldest_ms(), number(oldest_ms)),
             (atoms::wait_us(), percentiles(env, wait_us)?),
+            (atoms::handler_us(), percentiles(env, hold_us)?),
         ],
     )
+}
+
+fn state_atom(state: State) -> Atom {
+    match state {
+        State::Running => atoms::running(),
+        State::Paused => atoms::paused(),
+        State::Closed => atoms::closed(),
+    }
+}
+
+#[rustler::nif]
+fn state<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
+    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
+    state_atom(queue.state()).to_term(env)
+}
+
+// Dirty: some hundred counters of each thread that has ever used the queue.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn histograms<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
+    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
+    let [waits, holds] = [queue.waits(), queue.holds()].map(|Histogram { buckets, sum_us }| (sum_us, buckets));
+    (waits, holds).encode(env)
 }
 
 fn percentiles<'a>(env: Env<'a>, wait: Percentiles) -> NifResult<Term<'a>> {

@@ -3,7 +3,7 @@
 use super::{Queue, State};
 use crate::clock;
 use crate::counters::Count;
-use crate::histogram::Percentiles;
+use crate::histogram::{Histogram, Percentiles};
 use crate::item::Payload;
 use crate::sync::Ordering;
 use std::time::SystemTime;
@@ -74,6 +74,8 @@ pub struct Info {
     pub oldest_ms: u64,
     /// Time from acceptance to first delivery, µs.
     pub wait_us: Percentiles,
+    /// Time from a delivery to the end of its lease, however it ended, µs.
+    pub hold_us: Percentiles,
 }
 
 /// A waiting item, seen without taking it.
@@ -178,8 +180,42 @@ impl<T: Clone + PartialEq> Queue<T> {
             consumers: self.consumers.count(),
             parked: self.waiters.count() as u64,
             oldest_ms: self.oldest_ms(),
-            wait_us: self.counters.waits(),
+            wait_us: self.counters.waits().percentiles(),
+            hold_us: self.counters.holds().percentiles(),
         }
+    }
+
+    /// Times from acceptance to the first delivery: one for each item taken, so later deliveries do not count the handler's
+    /// failures as waiting.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// queue.dequeue(&mut Vec::new()).unwrap();
+    /// assert_eq!(queue.waits().buckets.len(), 1);
+    /// ```
+    pub fn waits(&self) -> Histogram {
+        self.counters.waits().histogram()
+    }
+
+    /// Times from a delivery to the end of its lease: one for each lease that has ended, by whatever end. What
+    /// [`dequeue`](Self::dequeue) took had no lease.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings, Take};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// queue.enqueue(b"a", 0).unwrap();
+    /// let Take::Delivery(delivery) = queue.take(me, &1, &mut Vec::new()) else { panic!() };
+    /// assert!(queue.holds().buckets.is_empty());
+    /// queue.ack(delivery.lease).unwrap();
+    /// assert!(matches!(queue.holds().buckets[..], [(_upper, 1)]));
+    /// ```
+    pub fn holds(&self) -> Histogram {
+        self.counters.holds().histogram()
     }
 
     /// Whether items come in and go out. A queue that is closed and paused says closed.
@@ -306,6 +342,41 @@ mod tests {
         assert_counted("requeued");
         queue.ack(take()).unwrap();
         assert!(queue.info().memory < empty + 2000);
+    }
+
+    #[test]
+    fn every_end_of_a_lease_is_timed_once() {
+        let registry = Registry::new(|_, _: u8, _| {});
+        let queue = registry.create(Settings::default()).unwrap();
+        let timed = |histogram: crate::Histogram| histogram.buckets.iter().map(|(_, count)| count).sum::<u64>();
+        let mut me = queue.register(1);
+        let take = |me| match queue.take(me, &1, &mut Vec::new()) {
+            Take::Delivery(delivery) => delivery.lease,
+            other => panic!("{other:?}"),
+        };
+        (0..3).for_each(|_| drop(queue.enqueue(b"a", 0).unwrap()));
+        queue.nack(take(me), 0, b"").unwrap();
+        queue.release(take(me), 0).unwrap();
+        assert_eq!((timed(queue.waits()), timed(queue.holds())), (1, 2), "of three deliveries two were redeliveries");
+        let expired = take(me);
+        queue.expire(expired, 0, b"late").unwrap();
+        assert_eq!(timed(queue.holds()), 2, "an expired item is still in its holder's hands");
+        queue.consumer_down(me, &1, b"killed");
+        assert_eq!(timed(queue.holds()), 3);
+        assert!(queue.ack(expired).is_err());
+        me = queue.register(1);
+        queue.reject(take(me), b"").unwrap();
+        let last = take(me);
+        let (Take::Delivery(next), _) =
+            queue.settle_and_take(last, &1, &mut Vec::new()).unwrap_or_else(|e| panic!("{e}"))
+        else {
+            panic!("two were left")
+        };
+        queue.ack(next.lease).unwrap();
+        assert_eq!((timed(queue.waits()), timed(queue.holds())), (3, 6));
+        queue.enqueue(b"a", 0).unwrap();
+        queue.dequeue(&mut Vec::new()).unwrap();
+        assert_eq!((timed(queue.waits()), timed(queue.holds())), (4, 6));
     }
 
     #[test]

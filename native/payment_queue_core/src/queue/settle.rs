@@ -50,17 +50,18 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     pub fn ack(&self, lease: Lease) -> Result<Wakes<T>, StaleLease> {
         let place = self.consumers.get(lease.consumer).ok_or(StaleLease)?;
-        self.end(&mut place.lock(), lease)?;
-        self.counters.add(Count::Settled, 1);
+        let held_since = self.end_lease(&mut place.lock(), lease)?;
+        self.counters.held(clock::now_ns().saturating_sub(held_since));
         Ok(self.idle_wakes())
     }
 
-    /// Ends a lease whose item is done with. The caller counts it.
+    /// Ends a lease as settled and returns the time of its delivery.
     #[inline]
-    pub(super) fn end(&self, state: &mut State<T>, lease: Lease) -> Result<(), StaleLease> {
-        let large = state.settle(lease.slot, lease.generation)?;
-        self.forget_large(large);
-        Ok(())
+    pub(super) fn end_lease(&self, state: &mut State<T>, lease: Lease) -> Result<u64, StaleLease> {
+        let settled = state.settle(lease.slot, lease.generation)?;
+        self.forget_large(settled.large);
+        self.counters.add(Count::Settled, 1);
+        Ok(settled.taken_at)
     }
 
     pub(super) fn forget_large(&self, len: Option<u64>) {
@@ -207,7 +208,9 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     /// Gives back what a dead consumer held.
     pub(crate) fn inherit(&self, estate: Estate, reason: &[u8]) {
+        let now = clock::now_ns();
         for held in estate.held() {
+            self.counters.held(now.saturating_sub(held.taken_at));
             match held.will {
                 Some(will) => self.give_back(held.item, will.delay_ms, &will.reason),
                 None => self.give_back(held.item, 0, reason),
@@ -218,7 +221,9 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     fn surrender(&self, lease: Lease) -> Result<Item, StaleLease> {
         let place = self.consumers.get(lease.consumer).ok_or(StaleLease)?;
-        place.lock().surrender(lease.slot, lease.generation)
+        let held = place.lock().surrender(lease.slot, lease.generation)?;
+        self.counters.held(clock::now_ns().saturating_sub(held.taken_at));
+        Ok(held.item)
     }
 
     fn give_back(&self, item: Item, delay_ms: u64, reason: &[u8]) -> Outcome {

@@ -34,12 +34,16 @@ pub struct Delivery {
     pub format: u8,
     /// The payload, when it is longer than 2 KiB; a shorter one is in the caller's buffer.
     pub large: Option<Arc<[u8]>>,
+    /// Time of this delivery, ns of [`crate::clock`].
+    taken_at: u64,
 }
 
 impl Delivery {
     #[inline(always)]
-    fn new(next: Next, lease: Lease, wait_ns: u64) -> Self {
-        Self { lease, attempts: next.facts.attempts, wait_ns, format: next.facts.format, large: next.large }
+    fn new(next: Next, lease: Lease, taken_at: u64) -> Self {
+        let Next { facts, large } = next;
+        let wait_ns = taken_at.saturating_sub(facts.enqueued_at);
+        Self { lease, attempts: facts.attempts, wait_ns, format: facts.format, large, taken_at }
     }
 }
 
@@ -164,17 +168,19 @@ impl<T: Clone + PartialEq> Queue<T> {
     ) -> Result<(Take, Wakes<T>), StaleLease> {
         let place = self.consumers.get(last.consumer).ok_or(StaleLease)?;
         let mut state = place.lock();
-        self.end(&mut state, last)?;
-        self.counters.add(Count::Settled, 1);
+        let held_since = self.end_lease(&mut state, last)?;
         let take = if state.owner.as_ref() != Some(owner) {
             Take::NotRegistered
         } else if let Some(delivery) = self.take_into(last.consumer, &mut state, payload) {
+            // The end of the one lease is the beginning of the next: one look at the clock does for both.
+            self.counters.held(delivery.taken_at.saturating_sub(held_since));
             // With an item in flight the queue is not idle: whoever waits for that is told at the end of this lease.
             return Ok((Take::Delivery(delivery), Wakes::new()));
         } else {
             Take::Empty
         };
         drop(state);
+        self.counters.held(clock::now_ns().saturating_sub(held_since));
         Ok((take, self.idle_wakes()))
     }
 
@@ -231,12 +237,12 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     pub fn dequeue(&self, payload: &mut Vec<u8>) -> Option<(Delivery, Wakes<T>)> {
         let mut next = self.next(payload)?;
-        let wait_ns = self.depart(&mut next);
+        let now = self.depart(&mut next);
         self.counters.add(Count::Dequeued, 1);
         self.room.release(1, next.len(payload));
         self.forget_large(next.large.as_ref().map(|large| large.len() as u64));
         let settled = Lease { consumer: u32::MAX, slot: 0, generation: 0 };
-        Some((Delivery::new(next, settled, wait_ns), self.idle_wakes()))
+        Some((Delivery::new(next, settled, now), self.idle_wakes()))
     }
 
     /// The payload under a live lease, once more: into `payload`, or shared if it is large.
@@ -269,8 +275,7 @@ impl<T: Clone + PartialEq> Queue<T> {
                 None
             }
         };
-        let wait_ns = clock::now_ns().saturating_sub(item.facts.enqueued_at);
-        Ok(Delivery::new(Next { facts: item.facts, large }, lease, wait_ns))
+        Ok(Delivery::new(Next { facts: item.facts, large }, lease, clock::now_ns()))
     }
 
     #[inline(always)]
@@ -282,23 +287,23 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// Gives custody: the item is counted as leased before its room is given back, so that it is visible throughout.
     #[inline(always)]
     pub(super) fn lease(&self, consumer: u32, state: &mut State<T>, mut next: Next, payload: &[u8]) -> Delivery {
-        let wait_ns = self.depart(&mut next);
-        let (slot, generation) = state.hold(next.facts, payload, next.large.as_ref());
+        let now = self.depart(&mut next);
+        let (slot, generation) = state.hold(next.facts, now, payload, next.large.as_ref());
         self.counters.add(Count::Leased, 1);
         self.room.release(1, next.len(payload));
-        Delivery::new(next, Lease { consumer, slot, generation }, wait_ns)
+        Delivery::new(next, Lease { consumer, slot, generation }, now)
     }
 
-    /// Counts the delivery. Returns the ns since acceptance, which only a first delivery adds to the waiting times: later
-    /// ones would count the handler's failures as waiting.
+    /// Counts the delivery and returns its time. Only a first one adds to the waiting times: later ones would count the
+    /// handler's failures as waiting.
     #[inline(always)]
     fn depart(&self, next: &mut Next) -> u64 {
-        let wait_ns = clock::now_ns().saturating_sub(next.facts.enqueued_at);
+        let now = clock::now_ns();
         if next.facts.attempts == 0 {
-            self.counters.waited(wait_ns);
+            self.counters.waited(now.saturating_sub(next.facts.enqueued_at));
         }
         next.facts.attempts = next.facts.attempts.saturating_add(1);
-        wait_ns
+        now
     }
 
     /// The next item for a taker, which waits a little for a record that is just being published.
