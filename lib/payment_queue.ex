@@ -295,6 +295,40 @@ defmodule PaymentQueue do
   def ack(other), do: no_lease!(other)
 
   @doc """
+  Settles many items, of one queue or of several: one native call for each 256 of them.
+
+  `{:error, {:stale_lease, stale}}`: these were settled or redelivered before; all the others are settled now.
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_ack_many)
+      iex> {:ok, 2} = PaymentQueue.enqueue_many([:a, :b], queue: :docs_ack_many)
+      iex> [{:a, first}, {:b, second}] = PaymentQueue.take_many(10, queue: :docs_ack_many)
+      iex> PaymentQueue.ack_many([first, second])
+      :ok
+      iex> PaymentQueue.ack_many([second]) == {:error, {:stale_lease, [second]}}
+      true
+  """
+  @spec ack_many([lease()]) :: :ok | {:error, {:stale_lease, [lease(), ...]}}
+  def ack_many(leases) when is_list(leases) do
+    # All are looked at before any is settled: a mistake in the list settles nothing.
+    Enum.each(leases, fn
+      {a, b, c} when is_lease(a, b, c) -> :ok
+      other -> no_lease!(other)
+    end)
+
+    case ack_slices(leases, []) do
+      [] -> :ok
+      stale -> {:error, {:stale_lease, stale}}
+    end
+  end
+
+  defp ack_slices([], stale), do: stale
+
+  defp ack_slices(leases, stale) do
+    {more, rest} = Native.ack_many(leases)
+    ack_slices(rest, stale ++ more)
+  end
+
+  @doc """
   Gives an item back: to the head of its queue at once, or, with `delay: ms`, after that time. The attempt is used up; the
   last one makes it a dead letter.
   """

@@ -68,6 +68,29 @@ defmodule PaymentQueueTest do
       assert_conserved(queue)
     end
 
+    test "many leases are settled at once, over more than one slice and of several queues", %{queue: queue} do
+      other = :"#{queue} other"
+      start_supervised!({PaymentQueue, name: other})
+      for name <- [queue, other], do: {:ok, 600} = PaymentQueue.enqueue_many(Enum.to_list(1..600), queue: name)
+      leases = for name <- [queue, other], {_, lease} <- PaymentQueue.take_many(600, queue: name), do: lease
+      {settled, rest} = leases |> Enum.shuffle() |> Enum.split(5)
+      Enum.each(settled, fn lease -> :ok = PaymentQueue.ack(lease) end)
+
+      assert {:error, {:stale_lease, stale}} = PaymentQueue.ack_many(settled ++ rest)
+      assert Enum.sort(stale) == Enum.sort(settled)
+      assert PaymentQueue.ack_many([]) == :ok
+      for name <- [queue, other], do: assert(PaymentQueue.stats(name) == %{queue_size: 0, in_flight: 0})
+      assert_conserved(queue)
+      assert_conserved(other)
+    end
+
+    test "a list with anything but leases settles nothing", %{queue: queue} do
+      :ok = PaymentQueue.enqueue(1, queue: queue)
+      {:ok, 1, lease} = PaymentQueue.take(queue: queue)
+      assert_raise ArgumentError, ~r/:no_lease/, fn -> PaymentQueue.ack_many([lease, :no_lease]) end
+      assert PaymentQueue.ack_many([lease]) == :ok
+    end
+
     test "a stale lease in the fused call takes nothing", %{queue: queue} do
       {:ok, 2} = PaymentQueue.enqueue_many([1, 2], queue: queue)
       {:ok, 1, lease} = PaymentQueue.take(queue: queue)

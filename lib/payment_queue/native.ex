@@ -116,6 +116,13 @@ defmodule PaymentQueue.Native do
   @spec ack(lease()) :: settled()
   def ack(_lease), do: err()
 
+  @doc """
+  At most one slice: the leases among them that were stale, and what is left to do. A list with anything else in it raises
+  `ArgumentError` and settles none of its slice.
+  """
+  @spec ack_many([lease()]) :: {[lease()], [lease()]}
+  def ack_many(_leases), do: err()
+
   @doc "Back to the head (0) or after a delay; the attempt is used up."
   @spec nack(lease(), non_neg_integer()) :: settled()
   def nack(_lease, _delay_ms), do: err()

@@ -41,6 +41,39 @@ impl Stripe {
 /// Threads with a stripe of their own; further ones share the last.
 const OWNED: usize = if cfg!(loom) { 1 } else { 64 };
 
+/// The part that one thread counts in.
+#[derive(Clone, Copy)]
+pub(crate) struct Mine<'a> {
+    stripe: &'a Stripe,
+    /// No other thread writes here, so no locked instruction is needed.
+    owned: bool,
+}
+
+impl Mine<'_> {
+    /// Seen at the latest by who sees what this thread does next with `Release`.
+    #[inline]
+    pub(crate) fn add(self, count: Count, n: u64) {
+        let counter = &self.stripe.counts[count as usize];
+        if self.owned {
+            counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Release);
+        } else {
+            counter.fetch_add(n, Ordering::Release);
+        }
+    }
+
+    /// A first delivery, so long after the acceptance.
+    #[inline]
+    pub(crate) fn waited(self, ns: u64) {
+        self.stripe.waits.record(ns, self.owned);
+    }
+
+    /// The end of a lease, so long after its delivery.
+    #[inline]
+    pub(crate) fn held(self, ns: u64) {
+        self.stripe.holds.record(ns, self.owned);
+    }
+}
+
 pub(crate) struct Counters {
     /// By thread number, made when the thread first counts. Only its thread writes an owned one.
     stripes: Box<[OnceLock<Box<CachePadded<Stripe>>>]>,
@@ -61,6 +94,7 @@ impl Counters {
         counters
     }
 
+    #[inline]
     fn make(&self, number: usize) -> &Stripe {
         self.stripes[number].get_or_init(|| {
             self.made.fetch_max(number + 1, std::sync::atomic::Ordering::SeqCst);
@@ -68,36 +102,16 @@ impl Counters {
         })
     }
 
-    /// This thread's stripe, and whether it is its own.
-    fn stripe(&self) -> (&Stripe, bool) {
+    /// The calling thread's part. Asked for once per call of the queue: finding it costs as much as counting.
+    #[inline]
+    pub(crate) fn mine(&self) -> Mine<'_> {
         let number = thread_number().min(OWNED);
-        (self.make(number), number < OWNED)
+        Mine { stripe: self.make(number), owned: number < OWNED }
     }
 
     fn stripes(&self) -> impl Iterator<Item = &Stripe> {
         let made = self.made.load(std::sync::atomic::Ordering::SeqCst);
         self.stripes[..made].iter().filter_map(|stripe| stripe.get().map(|stripe| &***stripe))
-    }
-
-    /// Counts without a locked instruction. Seen at the latest by who sees what this thread does next with `Release`.
-    pub(crate) fn add(&self, count: Count, n: u64) {
-        let (stripe, owned) = self.stripe();
-        let counter = &stripe.counts[count as usize];
-        if owned {
-            counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Release);
-        } else {
-            counter.fetch_add(n, Ordering::Release);
-        }
-    }
-
-    pub(crate) fn waited(&self, ns: u64) {
-        let (stripe, owned) = self.stripe();
-        stripe.waits.record(ns, owned);
-    }
-
-    pub(crate) fn held(&self, ns: u64) {
-        let (stripe, owned) = self.stripe();
-        stripe.holds.record(ns, owned);
     }
 
     pub(crate) fn sum(&self, count: Count) -> u64 {

@@ -78,8 +78,9 @@ impl Room {
         Self { come: CachePadded::new(Come { word: zero(), gone_seen: zero() }), gone: CachePadded::new(zero()) }
     }
 
-    /// Takes room for one item of `bytes`, or changes nothing.
-    pub(crate) fn reserve(&self, bytes: u64, capacity: u64, max_bytes: u64) -> Result<(), Refusal> {
+    /// Takes room for so many items of `bytes` together, or changes nothing.
+    #[inline]
+    pub(crate) fn reserve(&self, items: u64, bytes: u64, capacity: u64, max_bytes: u64) -> Result<(), Refusal> {
         let mut gone = self.come.gone_seen.load(Ordering::Acquire);
         let mut word = self.come.word.load(Ordering::Acquire);
         loop {
@@ -87,7 +88,7 @@ impl Room {
                 return Err(Refusal::Closed);
             }
             let now = waiting(word, gone);
-            if now.items >= capacity || now.bytes + bytes > max_bytes {
+            if now.items + items > capacity || now.bytes + bytes > max_bytes {
                 // Nothing gone since before the word was read: then it was full when the word was read.
                 let seen = std::mem::replace(&mut gone, self.look());
                 if gone == seen {
@@ -96,7 +97,7 @@ impl Room {
                 word = self.come.word.load(Ordering::Acquire);
                 continue;
             }
-            let next = word.wrapping_add(amount(1, bytes));
+            let next = word.wrapping_add(amount(items, bytes));
             match self.come.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Ok(()),
                 Err(other) => word = other,
@@ -167,10 +168,10 @@ mod tests {
     #[test]
     fn refuses_the_item_past_either_bound_and_keeps_the_rest() {
         let room = Room::new();
-        assert_eq!(room.reserve(60, 2, 100), Ok(()));
-        assert_eq!(room.reserve(41, 2, 100), Err(Refusal::Full));
-        assert_eq!(room.reserve(40, 2, 100), Ok(()));
-        assert_eq!(room.reserve(0, 2, 100), Err(Refusal::Full));
+        assert_eq!(room.reserve(1, 60, 2, 100), Ok(()));
+        assert_eq!(room.reserve(1, 41, 2, 100), Err(Refusal::Full));
+        assert_eq!(room.reserve(1, 40, 2, 100), Ok(()));
+        assert_eq!(room.reserve(1, 0, 2, 100), Err(Refusal::Full));
         assert_eq!(room.occupancy(), Occupancy { items: 2, bytes: 100 });
     }
 
@@ -189,10 +190,10 @@ mod tests {
         let room = Room::new();
         for _ in 0..10 {
             room.force(MAX_CAPACITY, MAX_BYTES);
-            assert_eq!(room.reserve(1, MAX_CAPACITY, u64::MAX), Err(Refusal::Full));
-            assert_eq!(room.reserve(1, u64::MAX, MAX_BYTES), Err(Refusal::Full));
+            assert_eq!(room.reserve(1, 1, MAX_CAPACITY, u64::MAX), Err(Refusal::Full));
+            assert_eq!(room.reserve(1, 1, u64::MAX, MAX_BYTES), Err(Refusal::Full));
             room.release(MAX_CAPACITY - 1, MAX_BYTES - 5);
-            assert_eq!(room.reserve(1, 2, 6), Ok(()));
+            assert_eq!(room.reserve(1, 1, 2, 6), Ok(()));
             assert_eq!(room.occupancy(), Occupancy { items: 2, bytes: 6 });
             room.release(2, 6);
         }
@@ -209,18 +210,18 @@ mod tests {
             let seen = waiting(room.come.word.load(Ordering::Relaxed), room.come.gone_seen.load(Ordering::Relaxed));
             assert!(seen.bytes >= MAX_BYTES / 3, "a producer would think that there is room");
         }
-        assert_eq!(room.reserve(1, 10, MAX_BYTES / 3), Err(Refusal::Full));
+        assert_eq!(room.reserve(1, 1, 10, MAX_BYTES / 3), Err(Refusal::Full));
     }
 
     #[test]
     fn a_closed_room_refuses_but_takes_back() {
         let room = Room::new();
         room.close();
-        assert_eq!(room.reserve(1, 10, 10), Err(Refusal::Closed));
+        assert_eq!(room.reserve(1, 1, 10, 10), Err(Refusal::Closed));
         room.force(1, 1);
         assert!(room.is_closed());
         room.open();
-        assert_eq!(room.reserve(1, 10, 10), Ok(()));
+        assert_eq!(room.reserve(1, 1, 10, 10), Ok(()));
         assert_eq!(room.occupancy(), Occupancy { items: 2, bytes: 2 });
     }
 
@@ -230,7 +231,9 @@ mod tests {
             let room = Room::new();
             let accepted: u64 = std::thread::scope(|scope| {
                 let threads: Vec<_> = (0..8)
-                    .map(|_| scope.spawn(|| (0..200).filter(|_| room.reserve(3, 500, 10_000).is_ok()).count() as u64))
+                    .map(|_| {
+                        scope.spawn(|| (0..200).filter(|_| room.reserve(1, 3, 500, 10_000).is_ok()).count() as u64)
+                    })
                     .collect();
                 threads.into_iter().map(|t| t.join().unwrap()).sum()
             });

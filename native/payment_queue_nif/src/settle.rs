@@ -6,7 +6,7 @@ use crate::payload;
 use crate::vm::{self, Word, hot_nif};
 use crate::{atoms, queues, wake};
 use payment_queue_core::{Outcome, Queue, StaleLease, Wakes};
-use rustler::{Binary, Encoder, Env, Term};
+use rustler::{Binary, Encoder, Env, NifResult, Term};
 
 fn end<'a, R: Encoder>(
     env: Env<'a>,
@@ -33,6 +33,34 @@ fn ack<'a>(env: Env<'a>, [lease]: [Word<'a>; 1]) -> Option<Word<'a>> {
     })
 }
 hot_nif!(ack / 1);
+
+/// Leases of one slice: well under 1 ms.
+const SLICE: usize = 256;
+
+/// `{stale, rest}`: those of the first slice that were not alive any more, and what is left to do.
+#[rustler::nif]
+fn ack_many<'a>(env: Env<'a>, leases: Term<'a>) -> NifResult<Term<'a>> {
+    let mut terms = Vec::new();
+    let mut rest = leases;
+    while terms.len() < SLICE && !rest.is_empty_list() {
+        let (head, tail) = rest.list_get_cell()?;
+        terms.push((head, head.decode::<LeaseTerm>()?));
+        rest = tail;
+    }
+    let mut stale = Vec::new();
+    for run in terms.chunk_by(|(_, a), (_, b)| a.queue == b.queue) {
+        let index = run[0].1.queue;
+        let leases: Vec<_> = run.iter().map(|(_, lease)| lease.lease).collect();
+        match queues::at(index) {
+            Some(queue) => {
+                let wakes = queue.ack_many(&leases, |position| stale.push(run[position].0));
+                wake::from_process(env, index, wakes);
+            }
+            None => stale.extend(run.iter().map(|(term, _)| *term)),
+        }
+    }
+    Ok((stale, rest).encode(env))
+}
 
 #[rustler::nif]
 fn nack<'a>(env: Env<'a>, lease: LeaseTerm, delay_ms: u64) -> Term<'a> {

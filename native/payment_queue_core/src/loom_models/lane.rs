@@ -41,7 +41,7 @@ fn no_interleaving_reserves_past_the_bound_or_refuses_while_there_is_room() {
     loom::model(|| {
         let room = Arc::new(Room::new());
         // Two of 3 bytes fit into 2 items and 8 bytes; the third does not.
-        let reserve = |room: &Room| room.reserve(3, 2, 8).is_ok();
+        let reserve = |room: &Room| room.reserve(1, 3, 2, 8).is_ok();
         let threads = [start_on(&room, reserve), start_on(&room, reserve)];
         let mine = reserve(&room);
         let accepted = threads.into_iter().map(|t| t.join().unwrap()).chain([mine]).filter(|&ok| ok).count();
@@ -54,11 +54,11 @@ fn no_interleaving_reserves_past_the_bound_or_refuses_while_there_is_room() {
 fn room_given_back_can_be_had_again_and_never_twice() {
     loom::model(|| {
         let room = Arc::new(Room::new());
-        room.reserve(1, 1, 8).unwrap();
+        room.reserve(1, 1, 1, 8).unwrap();
         // Raised before room is given back and after it is got, so it never tells of less than there is.
         let inside = Arc::new(AtomicU64::new(1));
         let enter = |room: &Room, inside: &AtomicU64| {
-            let ok = room.reserve(1, 1, 8).is_ok();
+            let ok = room.reserve(1, 1, 1, 8).is_ok();
             if ok {
                 assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "capacity 1");
             }
@@ -80,15 +80,15 @@ fn room_given_back_can_be_had_again_and_never_twice() {
 fn nobody_is_refused_while_there_is_room_at_every_moment() {
     loom::model(|| {
         let room = Arc::new(Room::new());
-        room.reserve(1, 2, 8).unwrap();
+        room.reserve(1, 1, 2, 8).unwrap();
         // One or none inside, so there is room for one more all the time.
         let other = start_on(&room, |room| {
             for _ in 0..2 {
                 room.release(1, 1);
-                room.reserve(1, 2, 8).unwrap();
+                room.reserve(1, 1, 2, 8).unwrap();
             }
         });
-        assert_eq!(room.reserve(1, 2, 8), Ok(()));
+        assert_eq!(room.reserve(1, 1, 2, 8), Ok(()));
         other.join().unwrap();
         assert_eq!((room.occupancy().items, room.occupancy().bytes), (2, 2));
     });
@@ -98,10 +98,10 @@ fn nobody_is_refused_while_there_is_room_at_every_moment() {
 fn nobody_sees_more_inside_than_there_ever_was() {
     loom::model(|| {
         let room = Arc::new(Room::new());
-        room.reserve(1, 1, 1).unwrap();
+        room.reserve(1, 1, 1, 1).unwrap();
         let other = start_on(&room, |room| {
             room.release(1, 1);
-            room.reserve(1, 1, 1).unwrap();
+            room.reserve(1, 1, 1, 1).unwrap();
         });
         let seen = room.occupancy();
         assert!(seen.items <= 1 && seen.bytes <= 1, "{seen:?}");

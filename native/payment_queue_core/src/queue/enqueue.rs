@@ -44,7 +44,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     pub fn enqueue(&self, payload: &[u8], format: u8) -> Result<Wakes<T>, Refusal> {
         self.admit(payload)?;
         self.push_fresh(Body::new(payload), clock::now_ns(), format);
-        self.counters.add(Count::Enqueued, 1);
+        self.counters.mine().add(Count::Enqueued, 1);
         Ok(self.hand_over())
     }
 
@@ -77,7 +77,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         let facts = Facts { enqueued_at: now, format, ..Facts::default() };
         let item = Item { facts, payload };
         self.schedule_item(now, delay_ms, Then::Fresh, item);
-        self.counters.add(Count::Enqueued, 1);
+        self.counters.mine().add(Count::Enqueued, 1);
         Ok(Wakes::new())
     }
 
@@ -92,35 +92,57 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// assert_eq!(refused, Some(Refused { accepted: 2, reason: Refusal::Full }));
     /// assert!(wakes.is_empty());
     /// ```
-    pub fn enqueue_many<'a>(&self, batch: impl IntoIterator<Item = (&'a [u8], u8)>) -> (Wakes<T>, Option<Refused>) {
+    pub fn enqueue_many<'a>(
+        &self,
+        batch: impl IntoIterator<Item = (&'a [u8], u8), IntoIter: Clone>,
+    ) -> (Wakes<T>, Option<Refused>) {
+        let batch = batch.into_iter();
         let now = clock::now_ns();
         let mut accepted = 0;
         let mut refused = None;
+        let admitted_whole = self.admit_all(batch.clone().map(|(payload, _)| payload));
         for (payload, format) in batch {
-            if let Err(reason) = self.admit(payload) {
+            if !admitted_whole && let Err(reason) = self.admit(payload) {
                 refused = Some(Refused { accepted, reason });
                 break;
             }
             self.push_fresh(Body::new(payload), now, format);
             accepted += 1;
         }
-        self.counters.add(Count::Enqueued, accepted as u64);
+        self.counters.mine().add(Count::Enqueued, accepted as u64);
         (self.hand_over(), refused)
     }
 
     fn admit(&self, payload: &[u8]) -> Result<(), Refusal> {
-        let limits = &self.limits;
         let bytes = payload.len() as u64;
-        if bytes > limits.max_payload_bytes.load(Ordering::Relaxed) {
+        if bytes > self.limits.max_payload_bytes.load(Ordering::Relaxed) {
             return Err(Refusal::TooLarge);
         }
-        let capacity = limits.capacity.load(Ordering::Relaxed);
-        let max_bytes = limits.max_bytes.load(Ordering::Relaxed);
-        self.room.reserve(bytes, capacity, max_bytes).inspect_err(|refusal| {
+        self.reserve(1, bytes).inspect_err(|refusal| {
             if *refusal == Refusal::Full {
-                self.counters.add(Count::RejectedFull, 1);
+                self.counters.mine().add(Count::RejectedFull, 1);
             }
         })
+    }
+
+    /// Room for a whole batch in one step, if there is that much. Otherwise its items are admitted one by one.
+    fn admit_all<'a>(&self, payloads: impl Iterator<Item = &'a [u8]>) -> bool {
+        let max_payload_bytes = self.limits.max_payload_bytes.load(Ordering::Relaxed);
+        let mut sum = (0, 0);
+        for payload in payloads {
+            let bytes = payload.len() as u64;
+            if bytes > max_payload_bytes {
+                return false;
+            }
+            sum = (sum.0 + 1, sum.1 + bytes);
+        }
+        self.reserve(sum.0, sum.1).is_ok()
+    }
+
+    fn reserve(&self, items: u64, bytes: u64) -> Result<(), Refusal> {
+        let capacity = self.limits.capacity.load(Ordering::Relaxed);
+        let max_bytes = self.limits.max_bytes.load(Ordering::Relaxed);
+        self.room.reserve(items, bytes, capacity, max_bytes)
     }
 
     pub(super) fn push_fresh(&self, body: Body<'_>, enqueued_at: u64, format: u8) {

@@ -21,6 +21,7 @@ enum Op {
     Dequeue,
     Fetch { lease: Pick },
     Ack { lease: Pick },
+    AckMany { leases: Vec<Pick> },
     Nack { lease: Pick, delay: u64, reason: u8 },
     Release { lease: Pick, delay: u64 },
     Reject { lease: Pick, reason: u8 },
@@ -130,6 +131,7 @@ fn op() -> impl Strategy<Value = Op> {
     ];
     let ending = prop_oneof![
         5 => pick().prop_map(|lease| Op::Ack { lease }),
+        3 => vec(pick(), 0..20).prop_map(|leases| Op::AckMany { leases }),
         5 => (pick(), delay(), reason()).prop_map(|(lease, delay, reason)| Op::Nack { lease, delay, reason }),
         2 => (pick(), delay()).prop_map(|(lease, delay)| Op::Release { lease, delay }),
         2 => (pick(), reason()).prop_map(|(lease, reason)| Op::Reject { lease, reason }),

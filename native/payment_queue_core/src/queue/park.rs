@@ -114,7 +114,7 @@ impl<T: Clone + PartialEq> Queue<T> {
             && let Some(owner) = state.owner.clone()
         {
             state.parked = None;
-            let delivery = self.lease(waiter.consumer, state, next, payload);
+            let delivery = self.lease(waiter.consumer, state, next, payload, self.counters.mine());
             let event = Event::Delivered { token, lease: delivery.lease, attempts: delivery.attempts };
             return Some((owner, event));
         }

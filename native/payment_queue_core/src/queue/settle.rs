@@ -4,7 +4,7 @@ use super::{Queue, Wakes};
 use crate::agenda::Job;
 use crate::clock;
 use crate::consumer::{Estate, Lease, State, Will};
-use crate::counters::Count;
+use crate::counters::{Count, Mine};
 use crate::error::StaleLease;
 use crate::item::Item;
 use crate::schedule::Then;
@@ -50,17 +50,53 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     pub fn ack(&self, lease: Lease) -> Result<Wakes<T>, StaleLease> {
         let place = self.consumers.get(lease.consumer).ok_or(StaleLease)?;
-        let held_since = self.end_lease(&mut place.lock(), lease)?;
-        self.counters.held(clock::now_ns().saturating_sub(held_since));
+        let mine = self.counters.mine();
+        let held_since = self.end_lease(&mut place.lock(), lease, mine)?;
+        mine.held(clock::now_ns().saturating_sub(held_since));
         Ok(self.idle_wakes())
+    }
+
+    /// [`ack`](Self::ack)s each of the leases, and calls `stale` with the position of each that is not alive any more.
+    ///
+    /// ```
+    /// # use payment_queue_core::{Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// let me = queue.register(1);
+    /// queue.enqueue_many([(&b"a"[..], 0), (&b"b"[..], 0)]);
+    /// let batch = queue.take_many(me, &1, 2, 1 << 20, &mut Vec::new()).unwrap();
+    /// let leases: Vec<_> = batch.items.iter().map(|(delivery, _)| delivery.lease).collect();
+    /// queue.ack(leases[0]).unwrap();
+    /// let mut stale = Vec::new();
+    /// queue.ack_many(&leases, |position| stale.push(position));
+    /// assert_eq!(stale, [0]);
+    /// assert_eq!(queue.info().settled, 2);
+    /// ```
+    pub fn ack_many(&self, leases: &[Lease], mut stale: impl FnMut(usize)) -> Wakes<T> {
+        let mine = self.counters.mine();
+        let now = clock::now_ns();
+        let mut first = 0;
+        // One consumer's leases, which mostly are all, under one lock.
+        for run in leases.chunk_by(|a, b| a.consumer == b.consumer) {
+            let mut state = self.consumers.get(run[0].consumer).map(|place| place.lock());
+            for (position, lease) in run.iter().enumerate() {
+                let ended = state.as_mut().ok_or(StaleLease).and_then(|state| self.end_lease(state, *lease, mine));
+                match ended {
+                    Ok(held_since) => mine.held(now.saturating_sub(held_since)),
+                    Err(StaleLease) => stale(first + position),
+                }
+            }
+            first += run.len();
+        }
+        self.idle_wakes()
     }
 
     /// Ends a lease as settled and returns the time of its delivery.
     #[inline]
-    pub(super) fn end_lease(&self, state: &mut State<T>, lease: Lease) -> Result<u64, StaleLease> {
+    pub(super) fn end_lease(&self, state: &mut State<T>, lease: Lease, mine: Mine) -> Result<u64, StaleLease> {
         let settled = state.settle(lease.slot, lease.generation)?;
         self.forget_large(settled.large);
-        self.counters.add(Count::Settled, 1);
+        mine.add(Count::Settled, 1);
         Ok(settled.taken_at)
     }
 
@@ -92,7 +128,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     pub fn nack(&self, lease: Lease, delay_ms: u64, reason: &[u8]) -> Result<(Outcome, Wakes<T>), StaleLease> {
         let item = self.surrender(lease)?;
         let outcome = self.give_back(item, delay_ms, reason);
-        self.counters.add(Count::Returned, 1);
+        self.counters.mine().add(Count::Returned, 1);
         Ok((outcome, self.wakes()))
     }
 
@@ -116,7 +152,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         let mut item = self.surrender(lease)?;
         item.facts.attempts = item.facts.attempts.saturating_sub(1);
         self.back_to_queue(item, delay_ms);
-        self.counters.add(Count::Returned, 1);
+        self.counters.mine().add(Count::Returned, 1);
         Ok(self.wakes())
     }
 
@@ -138,7 +174,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     pub fn reject(&self, lease: Lease, reason: &[u8]) -> Result<Wakes<T>, StaleLease> {
         let item = self.surrender(lease)?;
         self.bury(item, reason.to_vec());
-        self.counters.add(Count::Returned, 1);
+        self.counters.mine().add(Count::Returned, 1);
         Ok(self.wakes())
     }
 
@@ -210,19 +246,19 @@ impl<T: Clone + PartialEq> Queue<T> {
     pub(crate) fn inherit(&self, estate: Estate, reason: &[u8]) {
         let now = clock::now_ns();
         for held in estate.held() {
-            self.counters.held(now.saturating_sub(held.taken_at));
+            self.counters.mine().held(now.saturating_sub(held.taken_at));
             match held.will {
                 Some(will) => self.give_back(held.item, will.delay_ms, &will.reason),
                 None => self.give_back(held.item, 0, reason),
             };
-            self.counters.add(Count::Returned, 1);
+            self.counters.mine().add(Count::Returned, 1);
         }
     }
 
     fn surrender(&self, lease: Lease) -> Result<Item, StaleLease> {
         let place = self.consumers.get(lease.consumer).ok_or(StaleLease)?;
         let held = place.lock().surrender(lease.slot, lease.generation)?;
-        self.counters.held(clock::now_ns().saturating_sub(held.taken_at));
+        self.counters.mine().held(clock::now_ns().saturating_sub(held.taken_at));
         Ok(held.item)
     }
 

@@ -3,7 +3,7 @@
 use super::{Queue, Wakes};
 use crate::clock;
 use crate::consumer::{Lease, State};
-use crate::counters::Count;
+use crate::counters::{Count, Mine};
 use crate::error::StaleLease;
 use crate::item::{Facts, Payload};
 use crate::lane::Pop;
@@ -92,6 +92,16 @@ pub(super) struct Next {
 }
 
 impl Next {
+    /// Counts the delivery. Only a first one adds to the waiting times: later ones would count the handler's failures as
+    /// waiting.
+    #[inline(always)]
+    fn depart(&mut self, now: u64, mine: Mine) {
+        if self.facts.attempts == 0 {
+            mine.waited(now.saturating_sub(self.facts.enqueued_at));
+        }
+        self.facts.attempts = self.facts.attempts.saturating_add(1);
+    }
+
     fn len(&self, payload: &[u8]) -> u64 {
         self.large.as_deref().unwrap_or(payload).len() as u64
     }
@@ -138,7 +148,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         if state.owner.as_ref() != Some(owner) {
             return Take::NotRegistered;
         }
-        self.take_into(consumer, &mut state, payload).map_or(Take::Empty, Take::Delivery)
+        self.take_into(consumer, &mut state, payload, self.counters.mine()).map_or(Take::Empty, Take::Delivery)
     }
 
     /// [`ack`](Self::ack)s `last` and takes the next, under one lock where the same owner does both.
@@ -168,19 +178,20 @@ impl<T: Clone + PartialEq> Queue<T> {
     ) -> Result<(Take, Wakes<T>), StaleLease> {
         let place = self.consumers.get(last.consumer).ok_or(StaleLease)?;
         let mut state = place.lock();
-        let held_since = self.end_lease(&mut state, last)?;
+        let mine = self.counters.mine();
+        let held_since = self.end_lease(&mut state, last, mine)?;
         let take = if state.owner.as_ref() != Some(owner) {
             Take::NotRegistered
-        } else if let Some(delivery) = self.take_into(last.consumer, &mut state, payload) {
+        } else if let Some(delivery) = self.take_into(last.consumer, &mut state, payload, mine) {
             // The end of the one lease is the beginning of the next: one look at the clock does for both.
-            self.counters.held(delivery.taken_at.saturating_sub(held_since));
+            mine.held(delivery.taken_at.saturating_sub(held_since));
             // With an item in flight the queue is not idle: whoever waits for that is told at the end of this lease.
             return Ok((Take::Delivery(delivery), Wakes::new()));
         } else {
             Take::Empty
         };
         drop(state);
-        self.counters.held(clock::now_ns().saturating_sub(held_since));
+        mine.held(clock::now_ns().saturating_sub(held_since));
         Ok((take, self.idle_wakes()))
     }
 
@@ -210,16 +221,26 @@ impl<T: Clone + PartialEq> Queue<T> {
             return None;
         }
         payloads.clear();
+        let mine = self.counters.mine();
+        let now = clock::now_ns();
         let mut one = Vec::new();
         let mut batch = Batch::default();
+        let mut bytes = 0;
         while batch.items.len() < max_items && payloads.len() <= max_bytes {
-            let Some(delivery) = self.take_into(consumer, &mut state, &mut one) else { break };
+            let Some(mut next) = self.next(&mut one) else { break };
+            next.depart(now, mine);
+            let (slot, generation) = state.hold(next.facts, now, &one, next.large.as_ref());
+            bytes += next.len(&one);
             let start = payloads.len();
-            if delivery.large.is_none() {
+            if next.large.is_none() {
                 payloads.extend_from_slice(&one);
             }
+            let delivery = Delivery::new(next, Lease { consumer, slot, generation }, now);
             batch.items.push((delivery, start..payloads.len()));
         }
+        // As for one: counted as leased before the room is given back.
+        mine.add(Count::Leased, batch.items.len() as u64);
+        self.room.release(batch.items.len() as u64, bytes);
         Some(batch)
     }
 
@@ -237,8 +258,9 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     pub fn dequeue(&self, payload: &mut Vec<u8>) -> Option<(Delivery, Wakes<T>)> {
         let mut next = self.next(payload)?;
-        let now = self.depart(&mut next);
-        self.counters.add(Count::Dequeued, 1);
+        let (mine, now) = (self.counters.mine(), clock::now_ns());
+        next.depart(now, mine);
+        mine.add(Count::Dequeued, 1);
         self.room.release(1, next.len(payload));
         self.forget_large(next.large.as_ref().map(|large| large.len() as u64));
         let settled = Lease { consumer: u32::MAX, slot: 0, generation: 0 };
@@ -279,31 +301,27 @@ impl<T: Clone + PartialEq> Queue<T> {
     }
 
     #[inline(always)]
-    fn take_into(&self, consumer: u32, state: &mut State<T>, payload: &mut Vec<u8>) -> Option<Delivery> {
+    fn take_into(&self, consumer: u32, state: &mut State<T>, payload: &mut Vec<u8>, mine: Mine) -> Option<Delivery> {
         let next = self.next(payload)?;
-        Some(self.lease(consumer, state, next, payload))
+        Some(self.lease(consumer, state, next, payload, mine))
     }
 
     /// Gives custody: the item is counted as leased before its room is given back, so that it is visible throughout.
     #[inline(always)]
-    pub(super) fn lease(&self, consumer: u32, state: &mut State<T>, mut next: Next, payload: &[u8]) -> Delivery {
-        let now = self.depart(&mut next);
+    pub(super) fn lease(
+        &self,
+        consumer: u32,
+        state: &mut State<T>,
+        mut next: Next,
+        payload: &[u8],
+        mine: Mine,
+    ) -> Delivery {
+        let now = clock::now_ns();
+        next.depart(now, mine);
         let (slot, generation) = state.hold(next.facts, now, payload, next.large.as_ref());
-        self.counters.add(Count::Leased, 1);
+        mine.add(Count::Leased, 1);
         self.room.release(1, next.len(payload));
         Delivery::new(next, Lease { consumer, slot, generation }, now)
-    }
-
-    /// Counts the delivery and returns its time. Only a first one adds to the waiting times: later ones would count the
-    /// handler's failures as waiting.
-    #[inline(always)]
-    fn depart(&self, next: &mut Next) -> u64 {
-        let now = clock::now_ns();
-        if next.facts.attempts == 0 {
-            self.counters.waited(now.saturating_sub(next.facts.enqueued_at));
-        }
-        next.facts.attempts = next.facts.attempts.saturating_add(1);
-        now
     }
 
     /// The next item for a taker, which waits a little for a record that is just being published.

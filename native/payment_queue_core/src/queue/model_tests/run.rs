@@ -162,7 +162,7 @@ impl Run {
             Op::Down { who, reason } => self.down(who, &[reason]),
             Op::Take { .. } | Op::TakeMany { .. } | Op::SettleAndTake { .. } | Op::Dequeue => self.step_taking(op),
             Op::Park { .. } | Op::Unpark { .. } => self.step_parking(op),
-            Op::Fetch { .. } | Op::Ack { .. } | Op::Nack { .. } => self.step_ending(op),
+            Op::Fetch { .. } | Op::Ack { .. } | Op::AckMany { .. } | Op::Nack { .. } => self.step_ending(op),
             Op::Release { .. } | Op::Reject { .. } | Op::Expire { .. } => self.step_ending(op),
             _ => self.step_operating(op),
         }

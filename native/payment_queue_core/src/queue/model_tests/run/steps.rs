@@ -99,6 +99,17 @@ impl Run {
                 self.model.settled += u64::from(result.is_ok());
                 self.told(result.unwrap_or_default());
             }
+            Op::AckMany { leases } => {
+                let leases: Vec<_> = leases.into_iter().map(|lease| self.lease(lease)).collect();
+                let mut stale = Vec::new();
+                let wakes = self.queue.ack_many(&leases, |position| stale.push(position));
+                // One after the other: the same lease, a second time, is stale.
+                let ended: Vec<_> = leases.iter().map(|lease| self.end(*lease).is_ok()).collect();
+                let expected: Vec<_> = (0..ended.len()).filter(|&position| !ended[position]).collect();
+                assert_eq!(stale, expected);
+                self.model.settled += (ended.len() - expected.len()) as u64;
+                self.told(wakes);
+            }
             Op::Nack { lease, delay, reason } => {
                 let lease = self.lease(lease);
                 let result = self.queue.nack(lease, delay * STEP_MS, &[reason]);
