@@ -14,6 +14,8 @@ defmodule PaymentQueue.MixProject do
       elixirc_paths: elixirc_paths(Mix.env()),
       # Tests and benches use Debian's Erlang libraries (proper, mochiweb), which are no dependencies.
       prune_code_paths: not working_on_it?(),
+      # What the host application may have. Called where it is there, and no dependency where it is not.
+      xref: [exclude: [JSON, :json, Jason, :jiffy, Plug.Conn]],
       test_coverage: [ignore_modules: [PaymentQueue.Native]],
       package: package(),
       docs: docs(),
@@ -21,7 +23,7 @@ defmodule PaymentQueue.MixProject do
     ]
   end
 
-  def application, do: [extra_applications: [:logger]]
+  def application, do: [extra_applications: [:logger, :crypto]]
 
   # The workspace's Cargo.toml is the one place where the version stands.
   defp version do

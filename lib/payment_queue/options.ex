@@ -73,6 +73,10 @@ defmodule PaymentQueue.Options do
   @spec call!(atom(), keyword()) :: map()
   def call!(call, opts), do: validate!(opts, Map.fetch!(@calls, call), "PaymentQueue.#{call}")
 
+  @doc "Validates the options of an integration by a schema of its own: `option: {type, default}`."
+  @spec own!(keyword(), keyword(), String.t()) :: map()
+  def own!(opts, schema, where), do: validate!(opts, schema, where)
+
   @doc "The settings of the native queue out of validated options."
   @spec settings(map()) :: PaymentQueue.Native.settings()
   def settings(config), do: @settings |> Enum.map(&Map.fetch!(config, &1)) |> List.to_tuple()
@@ -210,6 +214,14 @@ defmodule PaymentQueue.Options do
 
   defp check!(:boolean, _option, value) when is_boolean(value), do: value
   defp check!(:boolean, option, value), do: invalid!(option, value, "true or false")
+
+  # The function answers `{:ok, value}` or `{:error, what is allowed}`.
+  defp check!({:custom, fun}, option, value) do
+    case fun.(value) do
+      {:ok, value} -> value
+      {:error, allowed} -> invalid!(option, value, allowed)
+    end
+  end
 
   defp check!(:lease, _option, {_, _, _} = lease), do: lease
   defp check!(:lease, option, value), do: invalid!(option, value, "a lease that take gave out")

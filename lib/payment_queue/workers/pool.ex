@@ -35,6 +35,17 @@ defmodule PaymentQueue.Workers.Pool do
   @spec scale(pid(), non_neg_integer()) :: :ok
   def scale(pool, n), do: GenServer.call(pool, {:scale, n})
 
+  @type workers :: %{target: non_neg_integer(), running: non_neg_integer()}
+
+  @doc "How many workers there should be and how many there are; nil if the pool does not answer soon."
+  @spec workers(pid()) :: workers() | nil
+  def workers(pool) do
+    GenServer.call(pool, :workers, 500)
+  catch
+    # It waits for its workers to finish, or is gone.
+    :exit, _ -> nil
+  end
+
   @impl true
   def init(config) do
     Process.flag(:trap_exit, true)
@@ -46,6 +57,9 @@ defmodule PaymentQueue.Workers.Pool do
 
   @impl true
   def handle_call({:scale, n}, _from, state), do: {:reply, :ok, reach_target(%{state | target: n})}
+
+  def handle_call(:workers, _from, state),
+    do: {:reply, %{target: state.target, running: map_size(state.workers)}, state}
 
   @impl true
   def handle_info({:DOWN, _, :process, pid, reason}, state),

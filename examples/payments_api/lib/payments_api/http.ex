@@ -7,6 +7,7 @@ defmodule PaymentsApi.Http do
 
   require Logger
 
+  alias PaymentQueue.Dashboard
   alias PaymentsApi.{Meter, Router}
 
   @server {"Server", "payments_api"}
@@ -16,15 +17,19 @@ defmodule PaymentsApi.Http do
   @linger_ms 1_000
   @look_again_ms 5
 
-  @type option :: {:queue, module()} | {:port, :inet.port_number()}
+  @type option :: {:queue, module()} | {:port, :inet.port_number()} | {:operators, boolean()}
 
   @spec child_spec([option()]) :: Supervisor.child_spec()
   def child_spec(opts), do: %{id: __MODULE__, start: {__MODULE__, :start_link, [opts]}}
 
-  @doc "Port 0 is a free one: `port/0` tells which."
+  @doc """
+  Port 0 is a free one: `port/0` tells which. `operators: false` makes the dashboard a page for looking only; by default
+  whoever comes by the loopback address may operate the queue.
+  """
   @spec start_link([option()]) :: GenServer.on_start()
   def start_link(opts) do
     queue = Keyword.fetch!(opts, :queue)
+    operator? = Keyword.get(opts, :operators, true)
 
     :mochiweb_http.start_link(
       name: __MODULE__,
@@ -33,7 +38,7 @@ defmodule PaymentsApi.Http do
       nodelay: true,
       backlog: 1_024,
       max: 4_096,
-      loop: fn request -> serve(request, queue) end
+      loop: fn request -> serve(request, queue, operator?) end
     )
   end
 
@@ -55,24 +60,27 @@ defmodule PaymentsApi.Http do
     end
   end
 
-  defp serve(request, queue) do
+  defp serve(request, queue, operator?) do
     began_at = System.monotonic_time()
     Meter.add(:started)
 
-    try do
-      answer(request, queue)
-    after
-      # Here, and not after `answer`: when the client has hung up, mochiweb exits from within.
-      Meter.add(:finished)
-    end
+    answered =
+      try do
+        answer(request, queue, operator?)
+      after
+        # Here, and not after `answer`: when the client has hung up, mochiweb exits from within.
+        Meter.add(:finished)
+      end
 
     if :mochiweb_request.get(:method, request) == :POST, do: Meter.latency(microseconds_since(began_at))
+    # A stream lasts as long as somebody looks: nobody waits for its end.
+    with {:stream, response, stream, interval} <- answered, do: stream(response, stream, interval)
   end
 
-  defp answer(request, queue) do
+  defp answer(request, queue, operator?) do
     case read(request) do
-      {:ok, body} -> request |> describe(body) |> call(queue) |> respond(request)
-      {:error, :too_large} -> refuse(request, request |> describe(:too_large) |> call(queue))
+      {:ok, body} -> request |> describe(body, operator?) |> call(queue) |> respond(request)
+      {:error, :too_large} -> refuse(request, request |> describe(:too_large, operator?) |> call(queue))
       {:error, :malformed} -> refuse(request, {400, [], ""})
     end
   end
@@ -119,10 +127,21 @@ defmodule PaymentsApi.Http do
     :exit, {:body_too_large, _} -> {:error, :too_large}
   end
 
-  defp describe(request, body) do
+  defp describe(request, body, operator?) do
     {path, query} = request |> then(&:mochiweb_request.get(:raw_path, &1)) |> List.to_string() |> split_path()
-    %{method: to_string(:mochiweb_request.get(:method, request)), path: path, query: query, body: body}
+
+    %{
+      method: to_string(:mochiweb_request.get(:method, request)),
+      path: path,
+      query: query,
+      body: body,
+      headers: Map.new(Dashboard.request_headers(), &{&1, &1 |> header(request) |> text()}),
+      operator?: operator?
+    }
   end
+
+  defp text(:undefined), do: nil
+  defp text(value), do: List.to_string(value)
 
   defp split_path(raw) do
     case :binary.split(raw, "?") do
@@ -137,8 +156,23 @@ defmodule PaymentsApi.Http do
   defp respond({204, headers, _body}, request),
     do: :mochiweb_request.start_response({204, [@server | headers]}, request)
 
+  defp respond({:events, headers, stream, interval}, request),
+    do: {:stream, :mochiweb_request.respond({200, [@server | headers], :chunked}, request), stream, interval}
+
   defp respond({status, headers, body}, request) do
     :mochiweb_request.respond({status, [@server | headers], body}, request)
+  end
+
+  # Until the client is gone: then mochiweb exits from within the writing.
+  @spec stream(tuple(), Dashboard.stream(), pos_integer()) :: no_return()
+  defp stream(response, stream, interval) do
+    {text, stream} = Dashboard.next_event(stream)
+    :mochiweb_response.write_chunk(text, response)
+
+    receive do
+    after
+      interval -> stream(response, stream, interval)
+    end
   end
 
   # The body was not read, so the connection can't serve another request. Closing it with unread data would reset it and

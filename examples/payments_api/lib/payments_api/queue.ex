@@ -32,6 +32,11 @@ defmodule PaymentsApi.Queue do
   """
   @callback account() :: %{optional(atom()) => non_neg_integer()}
 
+  @doc "The name that PaymentQueue knows the queue by, where it is one of its queues: for metrics and the dashboard."
+  @callback name() :: atom()
+
+  @optional_callbacks name: 0
+
   @implementations %{
     "native" => PaymentsApi.Queue.Native,
     "ets" => PaymentsApi.Queue.Ets,

@@ -6,17 +6,30 @@ defmodule PaymentsApi.Router do
   |---|---|
   | `POST /payments` | 204 accepted; 400, 413 with the reason; 503 `queue_full`, `queue_closed`, `queue_unavailable` |
   | `GET /payments-summary?from=&to=` | 200 count and amount per processor; 400 |
-  | `GET /health` | 200 depth and payments in flight |
+  | `GET /health` | 200 depth and payments in flight; 503 while draining |
+  | `GET /metrics` | 200 for Prometheus |
+  | `GET /dashboard` | 200 a page that shows the queue live and operates it |
   """
 
-  alias PaymentsApi.{Health, Meter, Payment, Summary}
+  alias PaymentsApi.{Meter, Payment, Status, Summary}
 
   @max_body 16_384
 
-  @type request :: %{method: String.t(), path: String.t(), query: String.t(), body: binary() | :too_large}
-  @type response :: {status :: pos_integer(), headers :: [{String.t(), String.t()}], body :: iodata()}
+  @typedoc "`headers`: those that `PaymentQueue.Dashboard` looks at. `operator?`: whether it may operate the queue."
+  @type request :: %{
+          required(:method) => String.t(),
+          required(:path) => String.t(),
+          required(:query) => String.t(),
+          required(:body) => binary() | :too_large,
+          optional(:headers) => %{String.t() => String.t() | nil},
+          optional(:operator?) => boolean()
+        }
+  @type headers :: [{String.t(), String.t()}]
+  @type response ::
+          {status :: pos_integer(), headers(), body :: iodata()}
+          | {:events, headers(), PaymentQueue.Dashboard.stream(), interval_ms :: pos_integer()}
 
-  @routes %{"/payments" => "POST", "/payments-summary" => "GET", "/health" => "GET"}
+  @routes %{"/payments" => "POST", "/payments-summary" => "GET", "/health" => "GET", "/metrics" => "GET"}
 
   @doc "The largest request body in bytes; for a larger one the server passes `:too_large`."
   @spec max_body() :: pos_integer()
@@ -26,10 +39,18 @@ defmodule PaymentsApi.Router do
   @spec call(request(), module()) :: response()
   def call(%{method: "POST", path: "/payments", body: body}, queue), do: accept(body, queue)
   def call(%{method: "GET", path: "/payments-summary", query: query}, _queue), do: summary(query)
-  def call(%{method: "GET", path: "/health"}, queue), do: queue.stats() |> Health.content() |> json()
+  def call(%{method: "GET", path: "/health"}, queue), do: Status.health(queue)
+  def call(%{method: "GET", path: "/metrics"}, queue), do: Status.metrics(queue)
+  def call(%{path: "/dashboard"} = request, queue), do: Status.dashboard(request, [], queue)
+
+  def call(%{path: "/dashboard/" <> below} = request, queue),
+    do: Status.dashboard(request, String.split(below, "/"), queue)
+
   def call(%{method: "HEAD"} = request, queue), do: call(%{request | method: "GET"}, queue)
   def call(%{path: path}, _queue) when is_map_key(@routes, path), do: method_not_allowed(@routes[path])
-  def call(_request, _queue), do: problem(404, "not_found", "there are " <> Enum.join(Map.keys(@routes), ", "))
+
+  def call(_request, _queue),
+    do: problem(404, "not_found", "there are " <> Enum.join(["/dashboard" | Map.keys(@routes)], ", "))
 
   defp accept(:too_large, _queue) do
     Meter.add(:rejected)

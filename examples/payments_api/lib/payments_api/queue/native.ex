@@ -33,6 +33,9 @@ defmodule PaymentsApi.Queue.Native do
   def stats, do: PaymentQueue.stats(@queue)
 
   @impl true
+  def name, do: @queue
+
+  @impl true
   def drain(timeout), do: PaymentQueue.drain(@queue, timeout: timeout)
 
   # --- for the demo -----------------------------------------------------------------------------------------------

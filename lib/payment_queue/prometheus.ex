@@ -1,0 +1,169 @@
+defmodule PaymentQueue.Prometheus do
+  @moduledoc """
+  The counters, gauges and histograms of the queues in the text format of Prometheus (0.0.4).
+
+  This is the content alone, for any server; `PaymentQueue.Plug.Metrics` serves it from a Plug pipeline. There is nothing
+  to start and no registry: each scrape reads what the queues count anyway, in some ten microseconds a queue.
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_prometheus)
+      iex> :ok = PaymentQueue.enqueue(1, queue: :docs_prometheus)
+      iex> text = IO.iodata_to_binary(PaymentQueue.Prometheus.text(queues: [:docs_prometheus]))
+      iex> text =~ ~s(payment_queue_depth{queue="docs_prometheus"} 1\\n)
+      true
+
+  Every sample carries the label `queue`, the name as text.
+
+  | metric | type | |
+  |---|---|---|
+  | `payment_queue_enqueued_total` | counter | items accepted |
+  | `payment_queue_settled_total` | counter | items done |
+  | `payment_queue_redelivered_total` | counter | times that an item came back |
+  | `payment_queue_rejected_full_total` | counter | items refused for want of room |
+  | `payment_queue_dead_dropped_total` | counter | dead letters dropped for newer ones |
+  | `payment_queue_purged_total` | counter | items removed by `PaymentQueue.purge/1` |
+  | `payment_queue_depth` | gauge | items ready to be taken |
+  | `payment_queue_in_flight` | gauge | items taken and not settled |
+  | `payment_queue_scheduled` | gauge | items that wait for their time: delays and backoffs |
+  | `payment_queue_dead_letters` | gauge | dead letters kept |
+  | `payment_queue_consumers` | gauge | processes that have taken items and live |
+  | `payment_queue_parked_consumers` | gauge | those that wait for an item |
+  | `payment_queue_oldest_age_seconds` | gauge | age of the oldest ready item; 0 without one |
+  | `payment_queue_payload_bytes` | gauge | bytes of payload that wait |
+  | `payment_queue_memory_bytes` | gauge | memory that the queue uses |
+  | `payment_queue_capacity_items`, `payment_queue_capacity_bytes` | gauge | the bounds in force |
+  | `payment_queue_state` | gauge | 1 for the present `state` (`running`, `paused`, `closed`), 0 for the others |
+  | `payment_queue_wait_seconds` | histogram | from acceptance to the first delivery |
+  | `payment_queue_handler_seconds` | histogram | from a delivery to the end of its lease, however it ended |
+
+  The histograms' buckets end at powers of two of a microsecond, from 16 µs to 36 minutes, because the queue counts in
+  buckets of which these are ends: their counts are exact. `_sum` adds up whole microseconds. Counters start again at zero
+  with the VM, as Prometheus expects.
+
+  A Grafana dashboard for these metrics is in `examples/grafana`.
+  """
+
+  alias PaymentQueue.{Histogram, Native, Options, Snapshot}
+
+  @content_type "text/plain; version=0.0.4; charset=utf-8"
+
+  @counters [
+    enqueued: "Items accepted.",
+    settled: "Items done.",
+    redelivered: "Times that an item came back.",
+    rejected_full: "Items refused for want of room.",
+    dead_dropped: "Dead letters dropped for newer ones.",
+    purged: "Items removed by a purge."
+  ]
+
+  @gauges [
+    {"depth", :queue_size, "Items ready to be taken."},
+    {"in_flight", :in_flight, "Items taken and not settled."},
+    {"scheduled", :scheduled, "Items that wait for their time: delays and backoffs."},
+    {"dead_letters", :dead, "Dead letters kept."},
+    {"consumers", :consumers, "Processes that have taken items and live."},
+    {"parked_consumers", :parked, "Processes that wait for an item."},
+    {"payload_bytes", :bytes, "Bytes of payload that wait."},
+    {"memory_bytes", :memory, "Memory that the queue uses."},
+    {"capacity_items", :capacity, "Most items that may wait."},
+    {"capacity_bytes", :max_bytes, "Most bytes of payload that may wait."}
+  ]
+
+  @histograms [
+    {"wait_seconds", :waits, "Time from acceptance to the first delivery."},
+    {"handler_seconds", :holds, "Time from a delivery to the end of its lease, however it ended."}
+  ]
+
+  @states [:running, :paused, :closed]
+
+  @bounds_us for exponent <- 4..31, do: Bitwise.bsl(1, exponent)
+
+  @schema [queues: {{:custom, &__MODULE__.queues_option/1}, :all}]
+
+  @type option :: {:queues, :all | [PaymentQueue.queue()]}
+
+  @doc "The value of the `content-type` header that belongs to `text/1`."
+  @spec content_type() :: String.t()
+  def content_type, do: @content_type
+
+  @doc "Validates the options once; `text/1` takes what this returns as well as the plain list."
+  @spec options!([option()]) :: map()
+  def options!(opts), do: Options.own!(opts, @schema, "PaymentQueue.Prometheus")
+
+  @doc """
+  All metrics of all queues, or of `queues: [name]`. A queue that was never started has none.
+  """
+  @spec text([option()] | map()) :: iodata()
+  def text(opts \\ [])
+
+  def text(%{queues: queues}) do
+    readings = for queue <- Snapshot.queues(queues), reading <- read(queue), do: reading
+    [counters(readings), gauges(readings), oldest(readings), states(readings), histograms(readings)]
+  end
+
+  def text(opts), do: opts |> options!() |> text()
+
+  defp read(queue) do
+    with %{} = info <- Native.info(queue), {waits, holds} <- Native.histograms(queue) do
+      [%{label: [~s(queue="), queue |> Snapshot.label() |> escape(), ?"], info: info, waits: waits, holds: holds}]
+    else
+      {:error, :queue_unavailable} -> []
+    end
+  end
+
+  defp counters(readings) do
+    for {key, help} <- @counters do
+      metric("#{key}_total", "counter", help, readings, &[{"", [], &1.info[key]}])
+    end
+  end
+
+  defp gauges(readings) do
+    for {name, key, help} <- @gauges, do: metric(name, "gauge", help, readings, &[{"", [], &1.info[key]}])
+  end
+
+  defp oldest(readings) do
+    help = "Age of the oldest item that is ready; 0 without one."
+    metric("oldest_age_seconds", "gauge", help, readings, &[{"", [], &1.info.oldest_ms / 1_000}])
+  end
+
+  defp states(readings) do
+    metric("state", "gauge", "1 for the state that the queue is in.", readings, fn reading ->
+      for state <- @states, do: {"", ~s(,state="#{state}"), if(state == reading.info.state, do: 1, else: 0)}
+    end)
+  end
+
+  defp histograms(readings) do
+    for {name, key, help} <- @histograms, do: metric(name, "histogram", help, readings, &histogram(&1[key]))
+  end
+
+  defp histogram({sum_us, _} = histogram) do
+    count = Histogram.count(histogram)
+    buckets = for {us, below} <- Histogram.cumulative(histogram, @bounds_us), do: {"_bucket", le(us), below}
+    buckets ++ [{"_bucket", ~s(,le="+Inf"), count}, {"_sum", [], sum_us / 1_000_000}, {"_count", [], count}]
+  end
+
+  defp le(us), do: ~s(,le="#{:erlang.float_to_binary(us / 1_000_000, [:compact, decimals: 6])}")
+
+  defp metric(name, type, help, readings, samples) do
+    name = "payment_queue_" <> name
+
+    [
+      ["# HELP ", name, ?\s, help, "\n# TYPE ", name, ?\s, type, ?\n]
+      | for reading <- readings, {suffix, labels, value} <- samples.(reading) do
+          [name, suffix, ?{, reading.label, labels, "} ", to_string(value), ?\n]
+        end
+    ]
+  end
+
+  @doc false
+  @spec queues_option(term()) :: {:ok, :all | [atom()]} | {:error, String.t()}
+  def queues_option(:all), do: {:ok, :all}
+
+  def queues_option(queues) do
+    if is_list(queues) and queues != [] and Enum.all?(queues, &(is_atom(&1) and &1 not in [nil, true, false])),
+      do: {:ok, queues},
+      else: {:error, ":all or a list of the names of queues"}
+  end
+
+  defp escape(text),
+    do: text |> String.replace("\\", "\\\\") |> String.replace("\"", "\\\"") |> String.replace("\n", "\\n")
+end

@@ -1,0 +1,112 @@
+defmodule PaymentQueue.Snapshot do
+  @moduledoc false
+  # One look at a queue, and what happened between two looks: the content of the dashboard, of `mix payment_queue.top` and
+  # of the LiveDashboard page. Nothing is kept in between, so nobody pays for rates that nobody looks at.
+
+  alias PaymentQueue.{Histogram, Native, Workers}
+
+  @counters [:enqueued, :settled, :redelivered, :rejected_full]
+
+  @type t :: %{
+          queue: PaymentQueue.queue(),
+          at_us: integer(),
+          info: map(),
+          waits: Histogram.t(),
+          holds: Histogram.t(),
+          workers: Workers.Pool.workers() | nil
+        }
+
+  @typedoc "Items per second, and percentiles of the items that were taken and of the leases that ended in between."
+  @type change :: %{
+          enqueued: float(),
+          settled: float(),
+          redelivered: float(),
+          rejected_full: float(),
+          wait_us: Histogram.percentiles() | nil,
+          handler_us: Histogram.percentiles() | nil
+        }
+
+  @type row :: %{
+          queue: PaymentQueue.queue(),
+          state: atom(),
+          queue_size: non_neg_integer(),
+          in_flight: non_neg_integer(),
+          capacity: pos_integer()
+        }
+
+  @doc "All about one queue, or nil if it was never started."
+  @spec take(PaymentQueue.queue()) :: t() | nil
+  def take(queue) do
+    at_us = System.monotonic_time(:microsecond)
+
+    with %{} = info <- Native.info(queue), {waits, holds} <- Native.histograms(queue) do
+      %{queue: queue, at_us: at_us, info: info, waits: waits, holds: holds, workers: workers(queue)}
+    else
+      {:error, :queue_unavailable} -> nil
+    end
+  end
+
+  defp workers(queue) do
+    with pid when is_pid(pid) <- PaymentQueue.Supervisor.pool(queue), do: Workers.Pool.workers(pid)
+  end
+
+  @doc "One line for each queue: atomic reads alone, so there may be many."
+  @spec overview([PaymentQueue.queue()]) :: [row()]
+  def overview(queues) do
+    for queue <- queues, %{} = stats <- [Native.stats(queue)] do
+      %{
+        queue: queue,
+        state: Native.state(queue),
+        queue_size: stats.queue_size,
+        in_flight: stats.in_flight,
+        capacity: queue |> Native.settings() |> elem(0)
+      }
+    end
+  end
+
+  @doc "What happened between two snapshots of a queue."
+  @spec change(t(), t()) :: change()
+  def change(earlier, later) do
+    seconds = max(later.at_us - earlier.at_us, 1) / 1_000_000
+    rates = Map.new(@counters, &{&1, (later.info[&1] - earlier.info[&1]) / seconds})
+
+    Map.merge(rates, %{
+      wait_us: percentiles(earlier.waits, later.waits),
+      handler_us: percentiles(earlier.holds, later.holds)
+    })
+  end
+
+  defp percentiles(earlier, later), do: earlier |> Histogram.between(later) |> Histogram.percentiles()
+
+  @doc """
+  The first `n` dead letters as people may see them: the reason reduced to its shape, and the payload, in short, only if it
+  is asked for.
+  """
+  @spec dead_letters(PaymentQueue.queue(), non_neg_integer(), boolean()) :: [
+          %{reason: String.t(), attempts: pos_integer(), died_at: DateTime.t(), payload: String.t() | nil}
+        ]
+  def dead_letters(queue, n, payloads? \\ false) do
+    for %{payload: payload} = letter <- PaymentQueue.dead_letters(queue, n) do
+      reason = letter.reason |> PaymentQueue.Reason.describe([payload]) |> first_line()
+      shown = if payloads?, do: inspect(payload, limit: 20, printable_limit: 200)
+      %{reason: reason, attempts: letter.attempts, died_at: letter.died_at, payload: shown}
+    end
+  end
+
+  defp first_line(text), do: text |> String.split("\n", parts: 2) |> hd()
+
+  @doc "The queues to show: the ones asked for, or all there are, in the order of their names."
+  @spec queues(:all | [PaymentQueue.queue()]) :: [PaymentQueue.queue()]
+  def queues(:all), do: Enum.sort_by(Native.queues(), &label/1)
+  def queues(names), do: names
+
+  @doc "A queue's name for people, two names never with the same text: `payments`, `MyApp.Queue`, and `:Foo` beside `Foo`."
+  @spec label(PaymentQueue.queue()) :: String.t()
+  def label(queue) do
+    case inspect(queue) do
+      <<":", letter, _::binary>> = shown when letter in ?A..?Z -> shown
+      ":" <> _ -> Atom.to_string(queue)
+      alias -> alias
+    end
+  end
+end
