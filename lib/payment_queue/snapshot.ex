@@ -97,7 +97,7 @@ defmodule PaymentQueue.Snapshot do
 
   @doc "The queues to show: the ones asked for, or all there are, in the order of their names."
   @spec queues(:all | [PaymentQueue.queue()]) :: [PaymentQueue.queue()]
-  def queues(:all), do: Enum.sort_by(Native.queues(), &label/1)
+  def queues(:all), do: Enum.sort_by(Native.queues(), &String.downcase(label(&1)))
   def queues(names), do: names
 
   @doc "A queue's name for people, two names never with the same text: `payments`, `MyApp.Queue`, and `:Foo` beside `Foo`."

@@ -2,12 +2,13 @@
 // Line charts over the last minutes: drawn by uPlot, described in words, and as a table for whoever asks for one.
 
 const WINDOW_S = 300;
+const SHORTEST_S = 60;
 const TABLE_ROWS = 15;
 
 class Chart {
-  // series: names; read(event): one value, or null, for each of them.
-  constructor({ title, series, show, read }) {
-    Object.assign(this, { title, series, show, read });
+  // series: names; read(event): one value, or null, for each of them; least: the height of the scale while all is quiet.
+  constructor({ title, series, show, read, least }) {
+    Object.assign(this, { title, series, show, read, least });
     const figure = document.getElementById("chart").content.firstElementChild.cloneNode(true);
     const find = (selector) => figure.querySelector(selector);
     find("h3").textContent = title;
@@ -79,6 +80,13 @@ class Chart {
     );
   }
 
+  // Grows with what there is to show.
+  span() {
+    const [times] = this.data;
+    const end = times.at(-1) ?? Date.now() / 1000;
+    return [end - Math.min(Math.max(end - (times[0] ?? end), SHORTEST_S), WINDOW_S), end];
+  }
+
   // Anew when the colours change.
   draw() {
     if (this.plot) this.plot.destroy();
@@ -93,10 +101,10 @@ class Chart {
         height: this.plotBox.clientHeight,
         legend: { show: false },
         cursor: { y: false, sync: { key: "charts" }, points: { size: 6 }, drag: { x: false, y: false } },
-        scales: { x: { range: () => { const end = this.data[0].at(-1) ?? Date.now() / 1000; return [end - WINDOW_S, end]; } }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
+        scales: { x: { range: () => this.span() }, y: { range: (_, __, max) => [0, Math.max(max * 1.1, this.least)] } },
         axes: [
-          { ...axis, space: 70, values: [[60, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] },
-          { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => this.show(tick)) },
+          { ...axis, size: 30, space: 70, values: [[60, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] },
+          { ...axis, size: 64, space: 36, values: (_, ticks) => ticks.map((tick) => this.show(tick)) },
         ],
         series: [
           {},

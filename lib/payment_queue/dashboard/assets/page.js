@@ -18,10 +18,10 @@ let hiddenTimer = null;
 
 const change = (event) => event.queue.change;
 const charts = [
-  new Chart({ title: "Waiting and in flight", series: ["Waiting", "In flight"], show: format.count, read: ({ queue }) => [queue.info.queue_size, queue.info.in_flight] }),
-  new Chart({ title: "Items per second", series: ["Accepted", "Done"], show: format.rate, read: (event) => [change(event)?.enqueued, change(event)?.settled] }),
-  new Chart({ title: "Waiting time", series: ["Median", "90 %", "99 %"], show: format.duration, read: (event) => percentiles(change(event)?.wait_us) }),
-  new Chart({ title: "Handler time", series: ["Median", "90 %", "99 %"], show: format.duration, read: (event) => percentiles(change(event)?.handler_us) }),
+  new Chart({ title: "Waiting and in flight", series: ["Waiting", "In flight"], show: format.count, least: 5, read: ({ queue }) => [queue.info.queue_size, queue.info.in_flight] }),
+  new Chart({ title: "Items per second", series: ["Accepted", "Done"], show: format.rate, least: 5, read: (event) => [change(event)?.enqueued, change(event)?.settled] }),
+  new Chart({ title: "Waiting time", series: ["Median", "90 %", "99 %"], show: format.duration, least: 100, read: (event) => percentiles(change(event)?.wait_us) }),
+  new Chart({ title: "Handler time", series: ["Median", "90 %", "99 %"], show: format.duration, least: 100, read: (event) => percentiles(change(event)?.handler_us) }),
 ];
 
 function percentiles(times) {
@@ -142,7 +142,7 @@ function showQueue(queue) {
     ["Accepted", format.count(info.enqueued)], ["Done", format.count(info.settled)],
     ["Came back", format.count(info.redelivered)], ["Refused, full", format.count(info.rejected_full)],
     ["Purged", format.count(info.purged)],
-    ["Longest wait", format.duration(info.wait_us.max)], ["Longest in a handler", format.duration(info.handler_us.max)],
+    ["Longest wait", format.duration(info.wait_us.max || null)], ["Longest in a handler", format.duration(info.handler_us.max || null)],
   ]);
   facts("settings", [
     ["Memory of the queue", format.bytes(info.memory)], ["Payload waiting", format.bytes(info.bytes)],
