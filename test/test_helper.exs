@@ -1,8 +1,15 @@
-# Debian's erlang-proper has no Mix package; it is used where it is on the code path and named as skipped elsewhere.
-proper? = Code.ensure_loaded?(:proper)
+# What the tests use where it is on the code path or the PATH. Elsewhere the tests that need it are named as skipped.
+optional = [
+  proper: {Code.ensure_loaded?(:proper), "erlang-proper is not on the code path", ["PaymentQueue.ModelTest"]},
+  promtool: {System.find_executable("promtool"), "there is no promtool", ["one test of PaymentQueue.PrometheusTest"]},
+  plug: {Code.ensure_loaded?(Plug.Builder), "Plug is not on the code path", ["PaymentQueue.PlugTest"]},
+  bandit: {Code.ensure_loaded?(Bandit), "Bandit is not on the code path", ["PaymentQueue.BanditTest"]}
+]
 
-unless proper? do
-  IO.puts("skipped, because erlang-proper is not on the code path: PaymentQueue.ModelTest")
-end
+missing =
+  for {tag, {found, why, tests}} <- optional, !found do
+    IO.puts("skipped, because #{why}: #{Enum.join(tests, ", ")}")
+    tag
+  end
 
-ExUnit.start(exclude: if(proper?, do: [], else: [:proper]), capture_log: true, assert_receive_timeout: 5_000)
+ExUnit.start(exclude: missing, capture_log: true, assert_receive_timeout: 5_000)
