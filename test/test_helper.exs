@@ -3,7 +3,10 @@ optional = [
   proper: {Code.ensure_loaded?(:proper), "erlang-proper is not on the code path", ["PaymentQueue.ModelTest"]},
   promtool: {System.find_executable("promtool"), "there is no promtool", ["one test of PaymentQueue.PrometheusTest"]},
   plug: {Code.ensure_loaded?(Plug.Builder), "Plug is not on the code path", ["PaymentQueue.PlugTest"]},
-  bandit: {Code.ensure_loaded?(Bandit), "Bandit is not on the code path", ["PaymentQueue.BanditTest"]}
+  bandit: {Code.ensure_loaded?(Bandit), "Bandit is not on the code path", ["PaymentQueue.BanditTest"]},
+  live_dashboard:
+    {Code.ensure_loaded?(Phoenix.LiveDashboard.PageBuilder), "Phoenix LiveDashboard is not on the code path",
+     ["PaymentQueue.LiveDashboardPageTest"]}
 ]
 
 missing =

@@ -50,6 +50,12 @@ defmodule PaymentQueue.Snapshot do
     with pid when is_pid(pid) <- PaymentQueue.Supervisor.pool(queue), do: Workers.Pool.workers(pid)
   end
 
+  @doc "All queues of a node, which must have PaymentQueue. One call to it; raises `ErlangError` if it can't be reached."
+  @spec all(node()) :: [t()]
+  def all(node \\ node())
+  def all(node) when node == node(), do: for(queue <- queues(:all), snapshot = take(queue), do: snapshot)
+  def all(node), do: :erpc.call(node, __MODULE__, :all, [], 10_000)
+
   @doc "One line for each queue: atomic reads alone, so there may be many."
   @spec overview([PaymentQueue.queue()]) :: [row()]
   def overview(queues) do

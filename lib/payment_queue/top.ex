@@ -86,7 +86,7 @@ defmodule PaymentQueue.Top do
   @doc false
   @spec collect(String.t() | nil) :: look()
   def collect(shown) do
-    snapshots = for queue <- Snapshot.queues(:all), snapshot = Snapshot.take(queue), do: snapshot
+    snapshots = Snapshot.all()
     shown = Enum.find_value(snapshots, &if(Snapshot.label(&1.queue) == shown, do: &1.queue))
 
     %{
