@@ -54,11 +54,13 @@ defmodule PaymentQueue.Dashboard do
   # The last one is for reverse proxies that would collect the events before they pass them on.
   @event_stream [{"content-type", "text/event-stream"}, {"cache-control", "no-store"}, {"x-accel-buffering", "no"}]
 
+  @typedoc "Validated options. A server may keep its own in the same map."
   @type config :: %{
-          queues: :all | [PaymentQueue.queue()],
-          interval: pos_integer(),
-          title: String.t(),
-          payloads: boolean()
+          required(:queues) => :all | [PaymentQueue.queue()],
+          required(:interval) => pos_integer(),
+          required(:title) => String.t(),
+          required(:payloads) => boolean(),
+          optional(atom()) => term()
         }
 
   @typedoc """

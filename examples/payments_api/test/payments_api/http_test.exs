@@ -59,6 +59,27 @@ defmodule PaymentsApi.HttpTest do
     end
   end
 
+  defmodule NativeQueue do
+    @moduledoc false
+    def name, do: :http_test
+    def stats, do: PaymentQueue.stats(:http_test)
+  end
+
+  @tag queue: NativeQueue
+  test "the dashboard's events come one by one, are not waited for, and end with the client", %{socket: socket} do
+    start_supervised!({PaymentQueue, name: :http_test})
+    :ok = :gen_tcp.send(socket, "GET /dashboard/events HTTP/1.1\r\n\r\n")
+    assert receive_until(socket, ~r/"queue_size":0.*\n\n/s) =~ "text/event-stream"
+    assert Http.await_answered(2_000)
+    :ok = PaymentQueue.enqueue(1, queue: :http_test)
+    receive_until(socket, ~r/"queue_size":1.*\n\n/s)
+    server = Process.whereis(Http)
+    active = fn -> :mochiweb_socket_server.get(server, :active_sockets) end
+    assert active.() == 1
+    :gen_tcp.close(socket)
+    assert Enum.any?(1..500, fn _ -> active.() == 0 or (Process.sleep(10) && false) end)
+  end
+
   @tag queue: BrokenQueue
   test "a bug is a 500, not a broken connection", %{socket: socket} do
     assert {500, _, _} = request(socket, "GET /health HTTP/1.1\r\n\r\n")
@@ -108,6 +129,15 @@ defmodule PaymentsApi.HttpTest do
   defp receive_body(socket, length) do
     {:ok, body} = :gen_tcp.recv(socket, String.to_integer(length), 5_000)
     body
+  end
+
+  defp receive_until(socket, pattern, text \\ "") do
+    if text =~ pattern do
+      text
+    else
+      {:ok, data} = :gen_tcp.recv(socket, 0, 5_000)
+      receive_until(socket, pattern, text <> data)
+    end
   end
 
   defp receive_all(socket, text) do

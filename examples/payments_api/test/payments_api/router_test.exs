@@ -134,6 +134,45 @@ defmodule PaymentsApi.RouterTest do
     end
   end
 
+  describe "GET /metrics and /dashboard" do
+    defmodule Known do
+      @moduledoc "One of PaymentQueue's own, so there is something to count."
+      def name, do: :router_test
+      def stats, do: PaymentQueue.stats(:router_test)
+    end
+
+    setup do
+      start_supervised!({PaymentQueue, name: :router_test})
+      :ok
+    end
+
+    test "metrics are Prometheus's text" do
+      assert {200, headers, body} = call(Known, "GET", "/metrics")
+      assert {"content-type", "text/plain; version=0.0.4; charset=utf-8"} in headers
+      assert IO.iodata_to_binary(body) =~ ~s(payment_queue_depth{queue="router_test"} 0\n)
+    end
+
+    test "health is that of the queue" do
+      assert {200, _, _} = call(Known, "GET", "/health")
+      :ok = PaymentQueue.drain(:router_test)
+      assert {503, %{"reason" => "queue_closed"}} = json(call(Known, "GET", "/health"))
+    end
+
+    test "the dashboard: page, events, and operations for operators only" do
+      assert {200, _, page} = call(Known, "GET", "/dashboard")
+      assert IO.iodata_to_binary(page) =~ "<title>Payments API</title>"
+      assert {:events, _, stream, 1_000} = call(Known, "GET", "/dashboard/events", "queue=router_test")
+      assert {["data: " | _], _} = PaymentQueue.Dashboard.next_event(stream)
+      assert {403, _, _} = call(Known, "POST", "/dashboard/operations", "", "queue=router_test&operation=pause")
+      assert {404, _, _} = call(Known, "GET", "/dashboard/x", "%zz")
+    end
+
+    test "a replaced queue has none" do
+      assert {404, _, _} = call("GET", "/metrics")
+      assert {404, _, _} = call("GET", "/dashboard")
+    end
+  end
+
   test "other paths and methods" do
     assert {404, %{"error" => "not_found"}} = json(call("GET", "/"))
     assert {404, _} = json(call("POST", "/payment"))
@@ -145,8 +184,14 @@ defmodule PaymentsApi.RouterTest do
     assert {405, _, _} = call("HEAD", "/payments")
   end
 
-  defp call(method, path, query \\ "", body \\ "") do
-    Router.call(%{method: method, path: path, query: query, body: body}, Queue)
+  defp call(method, path), do: call(Queue, method, path, "", "")
+  defp call(queue, method, path) when is_atom(queue), do: call(queue, method, path, "", "")
+  defp call(method, path, query), do: call(Queue, method, path, query, "")
+  defp call(queue, method, path, query) when is_atom(queue), do: call(queue, method, path, query, "")
+  defp call(method, path, query, body), do: call(Queue, method, path, query, body)
+
+  defp call(queue, method, path, query, body) do
+    Router.call(%{method: method, path: path, query: query, body: body}, queue)
   end
 
   defp post(body), do: call("POST", "/payments", "", body)
