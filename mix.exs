@@ -14,13 +14,11 @@ defmodule PaymentQueue.MixProject do
       elixirc_paths: elixirc_paths(Mix.env()),
       # Tests and benches use Debian's Erlang libraries (proper, mochiweb), which are no dependencies.
       prune_code_paths: not working_on_it?(),
-      # What the host application may have. Called where it is there, and no dependency where it is not.
-      xref: [exclude: [JSON, :json, Jason, :jiffy, Plug.Conn]],
       test_coverage: [ignore_modules: [PaymentQueue.Native]],
       package: package(),
       docs: docs(),
       deps: []
-    ]
+    ] ++ without_warnings([JSON, :json, Jason, :jiffy, Plug.Conn])
   end
 
   def application, do: [extra_applications: [:logger, :crypto]]
@@ -38,6 +36,13 @@ defmodule PaymentQueue.MixProject do
       env == :test -> ["lib", "bench/baseline", "test/support"]
       true -> ["lib", "bench/baseline"]
     end
+  end
+
+  # What the host application may have: called where it is there, and no dependency. Elixir 1.20 has renamed the option.
+  defp without_warnings(modules) do
+    if Version.match?(System.version(), ">= 1.20.0-dev"),
+      do: [elixirc_options: [no_warn_undefined: modules]],
+      else: [xref: [exclude: modules]]
   end
 
   # While Mix reads the project of a dependency, the project that depends on it is the current one.

@@ -37,7 +37,7 @@ defmodule PaymentQueue.HistogramTest do
   end
 
   test "the sum lies between the buckets' bounds" do
-    queue = queue!(handler: fn _ -> let_pass(2) && :ok end, concurrency: 2)
+    queue = queue!(handler: fn _ -> let_pass(2) end, concurrency: 2)
     {:ok, 20} = PaymentQueue.enqueue_many(Enum.to_list(1..20), queue: queue)
     :ok = PaymentQueue.drain(queue, timeout: 5_000)
 
