@@ -15,10 +15,24 @@ defmodule PaymentQueue.JSON do
   @doc "The library in use. Raises `ArgumentError` where there is none."
   @spec library!() :: module()
   def library! do
-    Enum.find(@libraries, &Code.ensure_loaded?/1) ||
-      raise ArgumentError,
-            "PaymentQueue found no JSON library; it uses one of #{Enum.map_join(@libraries, ", ", &inspect/1)}: " <>
-              "update to Elixir 1.18 or OTP 27, or add Jason to your application's dependencies"
+    case :persistent_term.get(__MODULE__, nil) do
+      nil -> find!()
+      library -> library
+    end
+  end
+
+  # Once: to look for a module that is not there means to look through every folder on the code path, milliseconds.
+  defp find! do
+    library = Enum.find(@libraries, &Code.ensure_loaded?/1) || none!()
+    :persistent_term.put(__MODULE__, library)
+    library
+  end
+
+  @spec none!() :: no_return()
+  defp none! do
+    raise ArgumentError,
+          "PaymentQueue found no JSON library; it uses one of #{Enum.map_join(@libraries, ", ", &inspect/1)}: " <>
+            "update to Elixir 1.18 or OTP 27, or add Jason to your application's dependencies"
   end
 
   defp encode([{key, _} | _] = object, library) when is_atom(key), do: object(object, library)

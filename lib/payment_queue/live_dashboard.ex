@@ -27,7 +27,12 @@ defmodule PaymentQueue.LiveDashboard do
       use Phoenix.LiveDashboard.PageBuilder
 
       @impl true
-      def menu_link(_session, _capabilities), do: {:ok, "Payment queues"}
+      def init(_opts), do: {:ok, %{}, module: PaymentQueue.Snapshot}
+
+      # A node of the cluster that has no PaymentQueue has no such page.
+      @impl true
+      def menu_link(_session, capabilities),
+        do: if(PaymentQueue.Snapshot in capabilities.modules, do: {:ok, "Payment queues"}, else: :skip)
 
       @impl true
       def render(var!(assigns)) do

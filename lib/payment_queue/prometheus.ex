@@ -3,7 +3,7 @@ defmodule PaymentQueue.Prometheus do
   The counters, gauges and histograms of the queues in the text format of Prometheus (0.0.4).
 
   This is the content alone, for any server; `PaymentQueue.Plug.Metrics` serves it from a Plug pipeline. There is nothing
-  to start and no registry: each scrape reads what the queues count anyway, in some ten microseconds a queue.
+  to start and no registry: each scrape reads what the queues count anyway.
 
       iex> {:ok, _} = PaymentQueue.start_link(name: :docs_prometheus)
       iex> :ok = PaymentQueue.enqueue(1, queue: :docs_prometheus)

@@ -54,14 +54,12 @@ describe("somebody who may operate the queues", () => {
     await page.waitForFunction((done) => document.querySelectorAll("#totals dd")[1].textContent !== done, done);
     await page.waitForFunction(() => /\d ms$/.test(document.querySelector("#t-handler").textContent));
     assert.match(await page.locator(".plot").nth(3).getAttribute("aria-label"), /^Handler time, .* 99 %: now .* ms, highest .* ms/);
-    await page.waitForTimeout(3_000);
-    const painted = await page.evaluate(() => {
+    // The blue of the first series: the chart is drawn.
+    await page.waitForFunction(() => {
       const canvas = document.querySelector("canvas");
       const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-      // The blue of the first series.
       return data.some((_, i) => i % 4 === 0 && data[i] === 0x1d && data[i + 1] === 0x5f && data[i + 2] === 0xd1);
     });
-    assert.ok(painted, "the chart is drawn");
     await screenshot(page, "light");
   });
 
@@ -159,7 +157,6 @@ describe("somebody who may operate the queues", () => {
     await show("payments", { dark: true });
     const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
     const night = await ground();
-    await page.waitForTimeout(3_000);
     await screenshot(page, "dark");
     await page.emulateMedia({ colorScheme: "light" });
     assert.notEqual(await ground(), night);
