@@ -1,8 +1,24 @@
-# Debian's erlang-proper has no Mix package; it is used where it is on the code path and named as skipped elsewhere.
-proper? = Code.ensure_loaded?(:proper)
+# Libraries that are no dependencies of the project: their tests run where they are on the code path (ERL_LIBS), and are
+# named as skipped elsewhere. By tag: a module of the library, its application, and the tests that need it.
+optional = [
+  proper: {:proper, :proper, "PaymentQueue.ModelTest"},
+  telemetry: {:telemetry, :telemetry, "PaymentQueue.TelemetryTest"},
+  gen_stage: {GenStage, :gen_stage, "PaymentQueue.GenStageTest"},
+  broadway: {Broadway, :broadway, "PaymentQueue.BroadwayTest, PaymentQueue.BroadwayKillTest"}
+]
 
-unless proper? do
-  IO.puts("skipped, because erlang-proper is not on the code path: PaymentQueue.ModelTest")
+absent =
+  for {tag, {module, application, tests}} <- optional, not Code.ensure_loaded?(module) do
+    IO.puts("skipped, because #{application} is not on the code path: #{tests}")
+    tag
+  end
+
+for {tag, {_, application, _}} <- optional, tag not in [:proper | absent] do
+  {:ok, _} = Application.ensure_all_started(application)
 end
 
-ExUnit.start(exclude: if(proper?, do: [], else: [:proper]), capture_log: true, assert_receive_timeout: 5_000)
+# Where telemetry is there, what happens without it cannot be seen.
+without = if :telemetry in absent, do: [], else: [:without_telemetry]
+if without != [], do: IO.puts("skipped, because telemetry is on the code path: PaymentQueue.WithoutTelemetryTest")
+
+ExUnit.start(exclude: absent ++ without, capture_log: true, assert_receive_timeout: 5_000)

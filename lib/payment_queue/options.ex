@@ -29,7 +29,8 @@ defmodule PaymentQueue.Options do
     handler_timeout: {{:timeout, 1}, :infinity},
     backoff: {:backoff, []},
     batch: {:batch, []},
-    shutdown: {{:timeout, 0}, 15_000}
+    shutdown: {{:timeout, 0}, 15_000},
+    telemetry: {:telemetry, []}
   ]
 
   @calls %{
@@ -45,7 +46,8 @@ defmodule PaymentQueue.Options do
       with_retries: {:boolean, false},
       limit: {{:timeout, 1}, :infinity}
     ],
-    all_enqueued: [queue: {:name, :default}]
+    all_enqueued: [queue: {:name, :default}],
+    attach_default_logger: [level: {:log_level, :info}, events: {:telemetry_events, :all}, encode: {:boolean, false}]
   }
 
   # Announced for later versions. What each may be today without asking for the feature.
@@ -234,6 +236,25 @@ defmodule PaymentQueue.Options do
     unless Keyword.keyword?(value), do: invalid!(option, value, "[size: n, wait: ms]")
     schema = [size: {{:integer, 1, 10_000}, 1}, wait: {{:integer, 0, @max_ms}, 0}]
     validate!(value, schema, "option :batch")
+  end
+
+  defp check!(:telemetry, option, value) do
+    unless Keyword.keyword?(value), do: invalid!(option, value, "[interval: ms, payload: boolean]")
+    schema = [interval: {{:timeout, 1}, 10_000}, payload: {:boolean, false}]
+    validate!(value, schema, "option :telemetry")
+  end
+
+  defp check!(:log_level, option, value) do
+    levels = [:emergency, :alert, :critical, :error, :warning, :notice, :info, :debug]
+    if value in levels, do: value, else: invalid!(option, value, Enum.map_join(levels, ", ", &inspect/1))
+  end
+
+  defp check!(:telemetry_events, option, value) do
+    categories = [:item, :batch, :enqueue, :worker, :queue]
+
+    if value == :all or (is_list(value) and Enum.all?(value, &(&1 in categories))),
+      do: value,
+      else: invalid!(option, value, ":all or a list of #{Enum.map_join(categories, ", ", &inspect/1)}")
   end
 
   @spec invalid!(atom(), term(), String.t()) :: no_return()
