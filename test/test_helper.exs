@@ -2,7 +2,7 @@
 # named as skipped elsewhere. By tag: a module of the library, its application, and the tests that need it.
 optional = [
   proper: {:proper, :proper, "PaymentQueue.ModelTest"},
-  telemetry: {:telemetry, :telemetry, "PaymentQueue.TelemetryTest"},
+  telemetry: {:telemetry, :telemetry, "PaymentQueue.TelemetryTest, PaymentQueue.TelemetryLoggerTest"},
   gen_stage: {GenStage, :gen_stage, "PaymentQueue.GenStageTest"},
   broadway: {Broadway, :broadway, "PaymentQueue.BroadwayTest, PaymentQueue.BroadwayKillTest"}
 ]

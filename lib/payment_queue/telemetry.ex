@@ -102,8 +102,6 @@ defmodule PaymentQueue.Telemetry do
   alias PaymentQueue.{Operations, Options}
   alias PaymentQueue.Telemetry.{DefaultLogger, Events}
 
-  @compile {:no_warn_undefined, :telemetry}
-
   @logger "payment_queue-default-logger"
 
   @events [
@@ -159,14 +157,14 @@ defmodule PaymentQueue.Telemetry do
     %{level: level, events: events, encode: encode} = Options.call!(:attach_default_logger, opts)
     telemetry!()
     config = %{level: level, encode: if(encode, do: encoder!())}
-    :telemetry.attach_many(@logger, events(events), &DefaultLogger.handle_event/4, config)
+    apply(:telemetry, :attach_many, [@logger, events(events), &DefaultLogger.handle_event/4, config])
   end
 
   @doc "Undoes `attach_default_logger/1`."
   @spec detach_default_logger() :: :ok | {:error, :not_found}
   def detach_default_logger do
     telemetry!()
-    :telemetry.detach(@logger)
+    apply(:telemetry, :detach, [@logger])
   end
 
   defp telemetry! do

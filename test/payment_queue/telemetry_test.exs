@@ -2,27 +2,13 @@ defmodule PaymentQueue.TelemetryTest do
   # With the real `:telemetry`.
   use PaymentQueue.QueueCase, async: true
 
-  import ExUnit.CaptureLog
+  import PaymentQueue.TelemetryListener
 
   alias PaymentQueue.Telemetry
 
   @moduletag :telemetry
-  @compile {:no_warn_undefined, [:telemetry, JSON, :json, Jason]}
 
   doctest PaymentQueue.Telemetry
-
-  # Handlers are global and tests are not: each hears of its own queue alone.
-  defp listen(queue, categories \\ [:item, :batch, :enqueue, :queue, :worker]) do
-    id = {__MODULE__, queue}
-    :ok = :telemetry.attach_many(id, Telemetry.events(categories), &__MODULE__.forward/4, {self(), queue})
-    on_exit(fn -> :telemetry.detach(id) end)
-    queue
-  end
-
-  def forward([:payment_queue | event], measurements, %{queue: queue} = metadata, {test, queue}),
-    do: send(test, {event, measurements, metadata})
-
-  def forward(_event, _measurements, _metadata, _config), do: :ok
 
   defp started(opts), do: opts |> queue!() |> listen()
 
@@ -274,68 +260,6 @@ defmodule PaymentQueue.TelemetryTest do
     end
   end
 
-  describe "the default logger" do
-    setup do
-      on_exit(fn -> :telemetry.detach("payment_queue-default-logger") end)
-    end
-
-    test "writes a line for each event, without the payload, and can be taken off again" do
-      queue = new_name()
-      listen(queue)
-
-      log =
-        capture_log(fn ->
-          assert :ok = Telemetry.attach_default_logger(:error)
-          assert {:error, :already_exists} = Telemetry.attach_default_logger()
-          queue!(name: queue, handler: fn _ -> {:error, :busy} end, max_attempts: 1, concurrency: 1)
-          :ok = PaymentQueue.enqueue("4111 1111", queue: queue)
-          assert_receive {[:item, :exception], _, _}
-          # The logger was attached after us, and is called after us.
-          eventually(fn -> PaymentQueue.info(queue).dead == 1 end)
-          PaymentQueue.pause(queue)
-          assert :ok = Telemetry.detach_default_logger()
-          assert {:error, :not_found} = Telemetry.detach_default_logger()
-          PaymentQueue.resume(queue)
-        end)
-
-      assert log =~ ~s(source: "payment_queue")
-      assert log =~ ~s(event: "item:start")
-      assert log =~ ~s(event: "item:exception")
-      assert log =~ ~s(error: ":busy")
-      assert log =~ ~s(state: "discard")
-      assert log =~ ~s(event: "queue:paused")
-      refute log =~ "queue:resumed"
-      refute log =~ "4111"
-    end
-
-    test "writes JSON where there is a library for it, and says so where not" do
-      if PaymentQueue.Telemetry.DefaultLogger.encoder() do
-        queue = queue!(capacity: 1)
-
-        log =
-          capture_log(fn ->
-            :ok = Telemetry.attach_default_logger(level: :error, events: [:enqueue], encode: true)
-            :ok = PaymentQueue.enqueue(1, queue: queue)
-            {:error, :queue_full} = PaymentQueue.enqueue(1, queue: queue)
-          end)
-
-        assert [json] = Regex.run(~r/\{.*"enqueue:refused".*\}/, log)
-        assert %{"queue" => name, "reason" => "queue_full", "count" => 1} = decode(json)
-        assert name == to_string(queue)
-      else
-        assert_raise ArgumentError, ~r/JSON/, fn -> Telemetry.attach_default_logger(encode: true) end
-      end
-    end
-
-    defp decode(json) do
-      cond do
-        Code.ensure_loaded?(JSON) -> JSON.decode!(json)
-        Code.ensure_loaded?(:json) -> :json.decode(json)
-        true -> Jason.decode!(json)
-      end
-    end
-  end
-
   test "an accepted enqueue calls nothing of ours beside the native function" do
     queue = queue!(capacity: 1)
     assert events_called(fn -> :ok = PaymentQueue.enqueue(1, queue: queue) end) == []
@@ -359,33 +283,5 @@ defmodule PaymentQueue.TelemetryTest do
     after
       0 -> []
     end
-  end
-end
-
-defmodule PaymentQueue.WithoutTelemetryTest do
-  # Where `:telemetry` is not on the code path.
-  use PaymentQueue.QueueCase, async: true
-
-  alias PaymentQueue.Telemetry
-
-  @moduletag :without_telemetry
-
-  test "workers don't trace, nothing polls, and everything works" do
-    queue = queue!(handler: telling(self()), concurrency: 1)
-
-    assert [PaymentQueue.Workers.Gate, PaymentQueue.Workers.Pool] =
-             Enum.sort(for {id, _, _, _} <- children(queue), do: id)
-
-    :ok = PaymentQueue.enqueue(1, queue: queue)
-    assert_receive {:handled, 1}
-    assert Telemetry.Span.settings(PaymentQueue.Supervisor.config(queue)) == nil
-    assert :ok = Telemetry.emit_depth(queue)
-  end
-
-  defp children(queue), do: Supervisor.which_children(tree(queue))
-
-  test "the default logger says what is missing" do
-    assert_raise ArgumentError, ~r/:telemetry is not available/, fn -> Telemetry.attach_default_logger() end
-    assert_raise ArgumentError, ~r/:telemetry is not available/, fn -> Telemetry.detach_default_logger() end
   end
 end

@@ -6,8 +6,6 @@ defmodule PaymentQueue.Telemetry.DefaultLogger do
 
   alias PaymentQueue.Reason
 
-  @compile {:no_warn_undefined, [JSON, Jason, :json]}
-
   @durations [:duration, :queue_time]
   @hidden [:telemetry_span_context, :payload, :payloads, :kind, :reason, :stacktrace, :worker]
 
@@ -15,9 +13,9 @@ defmodule PaymentQueue.Telemetry.DefaultLogger do
   @spec encoder() :: (map() -> iodata()) | nil
   def encoder do
     cond do
-      Code.ensure_loaded?(JSON) -> &JSON.encode!/1
-      Code.ensure_loaded?(:json) -> &:json.encode/1
-      Code.ensure_loaded?(Jason) -> &Jason.encode!/1
+      Code.ensure_loaded?(JSON) -> fn line -> apply(JSON, :encode!, [line]) end
+      Code.ensure_loaded?(:json) -> fn line -> apply(:json, :encode, [line]) end
+      Code.ensure_loaded?(Jason) -> fn line -> apply(Jason, :encode!, [line]) end
       true -> nil
     end
   end
