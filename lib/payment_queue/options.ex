@@ -50,6 +50,13 @@ defmodule PaymentQueue.Options do
     attach_default_logger: [level: {:log_level, :info}, events: {:telemetry_events, :all}, encode: {:boolean, false}]
   }
 
+  @producer [
+    queue: {:name, :default},
+    on_success: {:on_success, :ack},
+    on_failure: {:on_failure, :retry},
+    backoff: {:backoff, nil}
+  ]
+
   # Announced for later versions. What each may be today without asking for the feature.
   @later [
     priority: [0],
@@ -74,6 +81,17 @@ defmodule PaymentQueue.Options do
   @doc "Validates the options of one call and fills in the defaults."
   @spec call!(atom(), keyword()) :: map()
   def call!(call, opts), do: validate!(opts, Map.fetch!(@calls, call), "PaymentQueue.#{call}")
+
+  @doc "Validates the options of `PaymentQueue.Producer` and fills in the defaults, but for the backoff."
+  @spec producer!(keyword()) :: map()
+  def producer!(opts), do: validate!(opts, @producer, "PaymentQueue.Producer")
+
+  @doc "Validates what `Broadway.Message.configure_ack/2` asks for. Nothing is filled in."
+  @spec acknowledge!(keyword()) :: map()
+  def acknowledge!(opts) do
+    schema = Keyword.take(@producer, [:on_success, :on_failure])
+    opts |> validate!(schema, "Broadway.Message.configure_ack/2") |> Map.take(Keyword.keys(opts))
+  end
 
   @doc "The settings of the native queue out of validated options."
   @spec settings(map()) :: PaymentQueue.Native.settings()
@@ -243,6 +261,15 @@ defmodule PaymentQueue.Options do
     schema = [interval: {{:timeout, 1}, 10_000}, payload: {:boolean, false}]
     validate!(value, schema, "option :telemetry")
   end
+
+  defp check!(:on_success, _option, value) when value in [:ack, :noop], do: value
+  defp check!(:on_success, option, value), do: invalid!(option, value, ":ack or :noop")
+
+  defp check!(:on_failure, _option, value) when value in [:retry, :reject, :ack, :noop], do: value
+  defp check!(:on_failure, _option, {:retry, ms} = value) when is_integer(ms) and ms in 0..@max_ms, do: value
+
+  defp check!(:on_failure, option, value),
+    do: invalid!(option, value, ":retry, {:retry, ms} with ms in 0..#{@max_ms}, :reject, :ack or :noop")
 
   defp check!(:log_level, option, value) do
     levels = [:emergency, :alert, :critical, :error, :warning, :notice, :info, :debug]
