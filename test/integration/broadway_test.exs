@@ -240,15 +240,17 @@ defmodule PaymentQueue.BroadwayTest do
       enqueue!(queue, Enum.to_list(1..200))
       test = self()
       pipeline = pipeline!(queue, handle: &asked(&1, test), processors: [concurrency: 2, max_demand: 5])
-      for _ <- 1..2, do: assert_receive({:asked, _})
+      asked = for _ <- 1..2, do: assert_receive({:asked, _})
       # The processors ask us by messages, so the stop has to wait elsewhere.
       stopping = Task.async(fn -> Broadway.stop(pipeline, :normal, 10_000) end)
-      for pid <- processes(pipeline, "Processor_"), do: send(pid, :go)
+      [producer] = processes(pipeline, "Producer_")
+      eventually(fn -> :sys.get_state(producer).state.module_state.draining? end)
+      for {:asked, processor} <- asked, do: send(processor, :go)
       answer(stopping)
 
       info = assert_conserved(queue)
       assert info.in_flight == 0
-      assert info.settled >= 2
+      assert info.settled == 10
       assert info.queue_size == 200 - info.settled
       # Nothing was handled behind the back of the counters, and no attempt was used up.
       rest = PaymentQueue.take_many(200, queue: queue)
