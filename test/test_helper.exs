@@ -4,7 +4,8 @@ optional = [
   proper: {:proper, :proper, "PaymentQueue.ModelTest"},
   telemetry: {:telemetry, :telemetry, "PaymentQueue.TelemetryTest, PaymentQueue.TelemetryLoggerTest"},
   gen_stage: {GenStage, :gen_stage, "PaymentQueue.GenStageTest"},
-  broadway: {Broadway, :broadway, "PaymentQueue.BroadwayTest, PaymentQueue.BroadwayKillTest"}
+  broadway:
+    {Broadway, :broadway, "PaymentQueue.BroadwayTest, PaymentQueue.BroadwayKillTest, PaymentQueue.BroadwayGuideTest"}
 ]
 
 absent =

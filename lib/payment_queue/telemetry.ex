@@ -6,14 +6,22 @@ defmodule PaymentQueue.Telemetry do
   Whether it is there is found out when a queue is started. An accepted `PaymentQueue.enqueue/2` emits nothing and does no
   extra work in either case.
 
-      :telemetry.attach(
-        "slow-payments",
-        [:payment_queue, :item, :stop],
-        fn _event, %{duration: duration}, %{queue: queue, attempt: attempt}, _config ->
-          MyApp.Metrics.observe(queue, attempt, System.convert_time_unit(duration, :native, :millisecond))
-        end,
-        nil
-      )
+      iex> defmodule Refusals do
+      ...>   def handle([:payment_queue, :enqueue, :refused], %{count: 1}, %{queue: queue, reason: reason}, pid) do
+      ...>     send(pid, {queue, reason})
+      ...>   end
+      ...> end
+      iex> :telemetry.attach("refusals", [:payment_queue, :enqueue, :refused], &Refusals.handle/4, self())
+      :ok
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_telemetry, capacity: 1)
+      iex> PaymentQueue.enqueue(:first, queue: :docs_telemetry)
+      :ok
+      iex> PaymentQueue.enqueue(:second, queue: :docs_telemetry)
+      {:error, :queue_full}
+      iex> receive do: ({:docs_telemetry, reason} -> reason)
+      :queue_full
+      iex> :telemetry.detach("refusals")
+      :ok
 
   Every event's metadata has the name of the `:queue`. Times are in the `:native` unit (`System.convert_time_unit/3`);
   all other measurements are counts, bytes, or milliseconds where the name ends in `_ms`.

@@ -303,7 +303,7 @@ defmodule PaymentQueue.BroadwayTest do
         end)
 
       # Nothing went down, as far as the tripwire is concerned.
-      refute log =~ inspect(pipeline)
+      refute log =~ to_string(pipeline)
     end
   end
 

@@ -70,6 +70,15 @@ defmodule PaymentQueue.TelemetryTest do
     def outcome(:throw), do: throw(:no)
     def outcome(value), do: value
 
+    test "is there in a test that drains its queue" do
+      queue = started(handler: &outcome/1, concurrency: 0)
+      {:ok, 2} = PaymentQueue.enqueue_many([:ok, {:cancel, :no}], queue: queue)
+      assert %{success: 1, cancelled: 1} = PaymentQueue.Testing.drain_queue(queue: queue)
+      assert_received {[:item, :start], _, %{attempt: 1}}
+      assert_received {[:item, :stop], %{duration: _}, %{state: :success}}
+      assert_received {[:item, :stop], _, %{state: :cancelled, reason: :no}}
+    end
+
     test "is ended by the watchdog when the handler takes too long, once" do
       queue =
         started(
