@@ -7,6 +7,8 @@ defmodule PaymentQueue.TelemetryTest do
   alias PaymentQueue.Telemetry
 
   @moduletag :telemetry
+  # In the doctests.
+  @compile {:no_warn_undefined, :telemetry}
 
   doctest PaymentQueue.Telemetry
 

@@ -13,7 +13,7 @@ defmodule PaymentQueue.Telemetry.Span do
   @typedoc "What is needed of a queue's options."
   @type settings :: %{queue: atom(), kind: :item | :batch, payload?: boolean()}
 
-  @opaque t :: %__MODULE__{
+  @type t :: %__MODULE__{
             kind: :item | :batch,
             payload?: boolean(),
             payloads: [term()],
