@@ -11,7 +11,7 @@ defmodule PaymentQueue.Producer.Acknowledger do
   alias PaymentQueue.Workers.Outcome
 
   @doc "What a message carries as its `:acknowledger`."
-  @spec new(map(), PaymentQueue.lease()) :: {module(), atom(), map()}
+  @spec new(map(), PaymentQueue.Native.lease()) :: {module(), atom(), map()}
   def new(config, lease) do
     data = %{lease: lease, backoff: config.backoff, on_success: config.on_success, on_failure: config.on_failure}
     {__MODULE__, config.queue, data}
