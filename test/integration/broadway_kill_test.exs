@@ -141,12 +141,17 @@ defmodule PaymentQueue.BroadwayKillTest do
 
   test "the whole pipeline: what it had is back in the queue", %{queue: queue} do
     test = self()
-    pipeline = pipeline!(queue, handle: fn _ -> send(test, :handling) && receive(do: (:never -> :ok)) end)
+    pipeline = pipeline!(queue, handle: fn _ -> hold_on(test, :handling) end)
     {:ok, 2} = PaymentQueue.enqueue_many([1, 2], queue: queue)
     assert_receive :handling
     kill(Process.whereis(pipeline))
     kill(Process.whereis(:"#{pipeline}.Broadway.Supervisor") || self_that_is_gone())
     eventually(fn -> PaymentQueue.stats(queue) == %{queue_size: 2, in_flight: 0} end)
+  end
+
+  defp hold_on(test, message) do
+    send(test, message)
+    receive(do: (:never -> :ok))
   end
 
   # The supervisor may be gone with the pipeline already.

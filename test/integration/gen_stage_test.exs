@@ -70,7 +70,12 @@ defmodule PaymentQueue.GenStageTest do
     queue = queue!()
     producer = producer!(queue)
     test = self()
-    hold = fn {payload, _} -> send(test, {:held, payload}) && receive(do: (:never -> :ok)) end
+
+    hold = fn {payload, _} ->
+      send(test, {:held, payload})
+      receive(do: (:never -> :ok))
+    end
+
     consumer = consumer!(producer, hold, max_demand: 3, min_demand: 0, cancel: :temporary)
     {:ok, 3} = PaymentQueue.enqueue_many([1, 2, 3], queue: queue)
     assert_receive {:held, 1}

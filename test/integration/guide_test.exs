@@ -9,7 +9,11 @@ defmodule PaymentQueue.BroadwayGuideTest do
   @application """
   defmodule MyApp.Gateway do
     def pay(%{account: :unknown}), do: {:error, :unknown_account}
-    def pay(%{id: id}), do: send(:guide_test, {:paid, id}) && :ok
+
+    def pay(%{id: id}) do
+      send(:guide_test, {:paid, id})
+      :ok
+    end
   end
 
   defmodule MyApp.Ledger do

@@ -19,13 +19,13 @@ defmodule PaymentQueue.TelemetryTest do
       test = self()
       queue = new_name()
       listen(queue)
-      queue!(name: queue, handler: fn _ -> send(test, :handled) && :ok end, concurrency: 1)
+      queue!(name: queue, handler: telling(test), concurrency: 1)
       :ok = PaymentQueue.enqueue(%{amount: 1990}, queue: queue)
 
       assert_receive {[:item, :stop], stop, %{state: :success} = metadata}
       assert {:messages, [start | _]} = Process.info(self(), :messages)
       assert {[:item, :start], %{system_time: _, monotonic_time: began}, %{queue: ^queue, attempt: 1} = begin} = start
-      assert_received :handled
+      assert_received {:handled, %{amount: 1990}}
 
       assert Enum.sort(Map.keys(metadata)) == [:attempt, :queue, :state, :telemetry_span_context]
       assert metadata.telemetry_span_context == begin.telemetry_span_context

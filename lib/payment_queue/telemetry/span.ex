@@ -14,14 +14,14 @@ defmodule PaymentQueue.Telemetry.Span do
   @type settings :: %{queue: atom(), kind: :item | :batch, payload?: boolean()}
 
   @type t :: %__MODULE__{
-            kind: :item | :batch,
-            payload?: boolean(),
-            payloads: [term()],
-            metadata: map(),
-            started: integer(),
-            duration: non_neg_integer() | nil,
-            measured: map()
-          }
+          kind: :item | :batch,
+          payload?: boolean(),
+          payloads: [term()],
+          metadata: map(),
+          started: integer(),
+          duration: non_neg_integer() | nil,
+          measured: map()
+        }
 
   @doc "Nil: the queue's workers shall not trace."
   @spec settings(map()) :: settings() | nil
