@@ -7,10 +7,10 @@ defmodule PaymentQueue.Pipeline do
 
   @doc """
   Starts a pipeline that takes from the queue. Options: `handle:` a function of the message, `batch:` a function of the
-  messages of a batch, `producer:` options of `PaymentQueue.Producer`; all others are Broadway's.
+  messages of a batch, `producer:` options of `PaymentQueue.Producer`, `producers:` how many; all others are Broadway's.
   """
   def pipeline!(queue, opts) do
-    {mine, opts} = Keyword.split(opts, [:handle, :batch, :producer, :rate_limiting, :processors])
+    {mine, opts} = Keyword.split(opts, [:handle, :batch, :producer, :producers, :rate_limiting, :processors])
     name = :"Pipeline.#{queue}"
     batch = mine[:batch]
 
@@ -20,8 +20,10 @@ defmodule PaymentQueue.Pipeline do
           name: name,
           context: %{handle: mine[:handle], batch: batch},
           producer:
-            [module: {PaymentQueue.Producer, Keyword.merge([queue: queue], mine[:producer] || [])}] ++
-              if(limit = mine[:rate_limiting], do: [rate_limiting: limit], else: []),
+            [
+              module: {PaymentQueue.Producer, Keyword.merge([queue: queue], mine[:producer] || [])},
+              concurrency: mine[:producers] || 1
+            ] ++ Keyword.take(mine, [:rate_limiting]),
           processors: [default: mine[:processors] || [concurrency: 2]],
           resubscribe_interval: 5
         ],

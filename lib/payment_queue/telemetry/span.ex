@@ -111,7 +111,9 @@ defmodule PaymentQueue.Telemetry.Span do
   defp emit(span, measurements, metadata, _outcome), do: emit_event(span, :stop, measurements, metadata)
 
   # What `PaymentQueue.Handler` makes of a raise, throw or exit; any other reason was returned.
-  defp failure({kind, reason, stack}) when kind in [:error, :exit, :throw] and is_list(stack), do: {kind, reason, stack}
+  defp failure({kind, reason, stack}) when kind in [:error, :exit, :throw] and is_list(stack),
+    do: {kind, reason, Reason.stack(stack)}
+
   defp failure(reason), do: {:error, reason, []}
 
   defp shown(%{payload?: true}, reason), do: reason
