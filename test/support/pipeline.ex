@@ -46,6 +46,9 @@ defmodule PaymentQueue.Pipeline do
         do: pid
   end
 
+  # The older of Broadway 1.x expect what `use Broadway` defines.
+  def process_name(pipeline, base), do: :"#{pipeline}.Broadway.#{base}"
+
   def handle_message(_processor, message, context), do: context.handle.(message)
   def handle_batch(_batcher, messages, _info, context), do: context.batch.(messages)
 end
