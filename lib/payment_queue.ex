@@ -81,7 +81,7 @@ defmodule PaymentQueue do
   | `backoff:` | `[min: 100, max: 60_000, jitter: 0.2]` | see `PaymentQueue.Backoff` |
   | `batch:` | `[size: 1, wait: 0]` | with `size` > 1 the handler gets a list, filled for at most `wait` ms |
   | `shutdown:` | `15_000` | ms that running handlers have to finish when the tree is stopped |
-  | `telemetry:` | `[interval: 10_000, payload: false]` | ms between two `depth` events, and whether events carry payloads: see `PaymentQueue.Telemetry` |
+  | `telemetry:` | `[spans: true, interval: 10_000, payload: false]` | whether each item's handling is an event, the ms between two `depth` events, and whether events carry payloads: see `PaymentQueue.Telemetry` |
 
   On an orderly stop the queue is closed (`enqueue/2` answers `{:error, :queue_closed}`), running handlers have `shutdown`
   ms to finish, and what was not finished is in the queue for the next start. A killed tree leaves the queue open.

@@ -257,8 +257,8 @@ defmodule PaymentQueue.Options do
   end
 
   defp check!(:telemetry, option, value) do
-    unless Keyword.keyword?(value), do: invalid!(option, value, "[interval: ms, payload: boolean]")
-    schema = [interval: {{:timeout, 1}, 10_000}, payload: {:boolean, false}]
+    unless Keyword.keyword?(value), do: invalid!(option, value, "[spans: boolean, interval: ms, payload: boolean]")
+    schema = [spans: {:boolean, true}, interval: {{:timeout, 1}, 10_000}, payload: {:boolean, false}]
     validate!(value, schema, "option :telemetry")
   end
 

@@ -46,6 +46,9 @@ defmodule PaymentQueue.Telemetry do
       returned `{:error, reason}`; `:error`, `:timeout` and `[]` for a handler that `handler_timeout:` killed
     * `:telemetry_span_context`: the same reference in all events of one run
 
+  A span costs its worker more than the queue does, so a queue of millions of items per second may want
+  `telemetry: [spans: false]` among the options of `PaymentQueue.start_link/1`: its workers then emit none.
+
   A worker that is killed from elsewhere ends no span: the run's `:start` is then followed by a `worker down` event.
 
   ## Batches

@@ -37,7 +37,7 @@ defmodule PaymentQueue.OptionsTest do
       assert refused(batch: 5) =~ "[size: n, wait: ms]"
       assert refused(batch: [size: 0]) =~ ":size"
       assert refused(batch: [sise: 5]) =~ "Did you mean :size?"
-      assert refused(telemetry: true) =~ "[interval: ms, payload: boolean]"
+      assert refused(telemetry: true) =~ "[spans: boolean, interval: ms, payload: boolean]"
       assert refused(telemetry: [interval: 0]) =~ ":interval"
       assert refused(telemetry: [payloads: true]) =~ "Did you mean :payload?"
       assert refused(name: nil) =~ "an atom"

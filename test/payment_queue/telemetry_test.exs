@@ -72,6 +72,14 @@ defmodule PaymentQueue.TelemetryTest do
     def outcome(:throw), do: throw(:no)
     def outcome(value), do: value
 
+    test "is not there where the queue wants none" do
+      queue = started(handler: telling(self()), concurrency: 1, telemetry: [spans: false])
+      :ok = PaymentQueue.enqueue(1, queue: queue)
+      assert_receive {:handled, 1}
+      eventually(fn -> PaymentQueue.info(queue).settled == 1 end)
+      refute_received {[:item, _], _, _}
+    end
+
     test "is there in a test that drains its queue" do
       queue = started(handler: &outcome/1, concurrency: 0)
       {:ok, 2} = PaymentQueue.enqueue_many([:ok, {:cancel, :no}], queue: queue)

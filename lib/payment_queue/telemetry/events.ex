@@ -23,8 +23,12 @@ defmodule PaymentQueue.Telemetry.Events do
   @doc "Emits `[:payment_queue | event]`."
   @spec emit([atom()], map(), map()) :: :ok
   def emit(event, measurements, metadata) do
-    if enabled?(), do: apply(:telemetry, :execute, [[:payment_queue | event], measurements, metadata]), else: :ok
+    if enabled?(), do: execute([:payment_queue | event], measurements, metadata), else: :ok
   end
+
+  @doc "Emits the event for one who knows that `:telemetry` is there."
+  @spec execute([atom(), ...], map(), map()) :: :ok
+  def execute(event, measurements, metadata), do: apply(:telemetry, :execute, [event, measurements, metadata])
 
   @doc "Says that a queue refused, and returns its answer."
   @spec refused(answer, atom()) :: answer when answer: {:error, atom()} | {:error, atom(), non_neg_integer()}

@@ -25,8 +25,8 @@ defmodule PaymentQueue.Telemetry.Span do
 
   @doc "Nil: the queue's workers shall not trace."
   @spec settings(map()) :: settings() | nil
-  def settings(%{name: queue, batch: batch, telemetry: %{payload: payload?}}) do
-    if Events.enabled?(),
+  def settings(%{name: queue, batch: batch, telemetry: %{spans: spans?, payload: payload?}}) do
+    if spans? and Events.enabled?(),
       do: %{queue: queue, kind: if(batch.size > 1, do: :batch, else: :item), payload?: payload?}
   end
 
@@ -34,13 +34,10 @@ defmodule PaymentQueue.Telemetry.Span do
   @spec start(settings(), [term()], [Native.lease(), ...]) :: t()
   def start(settings, payloads, [oldest | _] = leases) do
     metadata = describe(settings, payloads, leases)
+    measured = size(settings, leases, %{queue_time: queue_time(oldest)})
     started = System.monotonic_time()
-
-    Events.emit(
-      [settings.kind, :start],
-      Map.merge(size(settings, leases), %{system_time: System.system_time(), monotonic_time: started}),
-      metadata
-    )
+    times = %{system_time: System.system_time(), monotonic_time: started}
+    Events.execute([:payment_queue, settings.kind, :start], size(settings, leases, times), metadata)
 
     %__MODULE__{
       kind: settings.kind,
@@ -49,7 +46,7 @@ defmodule PaymentQueue.Telemetry.Span do
       metadata: metadata,
       started: started,
       duration: nil,
-      measured: Map.put(size(settings, leases), :queue_time, queue_time(oldest))
+      measured: measured
     }
   end
 
@@ -63,8 +60,8 @@ defmodule PaymentQueue.Telemetry.Span do
     if settings.payload?, do: Map.put(base, :payloads, payloads), else: base
   end
 
-  defp size(%{kind: :item}, _leases), do: %{}
-  defp size(%{kind: :batch}, leases), do: %{size: length(leases)}
+  defp size(%{kind: :item}, _leases, measurements), do: measurements
+  defp size(%{kind: :batch}, leases, measurements), do: Map.put(measurements, :size, length(leases))
 
   defp queue_time(lease) do
     case Native.waited(lease) do
@@ -86,29 +83,33 @@ defmodule PaymentQueue.Telemetry.Span do
   @spec finish(t(), [{Handler.outcome(), Outcome.done()}]) :: :ok
   def finish(%{duration: nil} = span, results), do: span |> handled() |> finish(results)
 
-  def finish(%{kind: :item} = span, [{outcome, state}]), do: emit(span, %{}, %{state: state}, outcome)
+  def finish(%{kind: :item} = span, [{outcome, state}]),
+    do: emit(%{span | metadata: Map.put(span.metadata, :state, state)}, outcome)
 
   def finish(%{kind: :batch} = span, results) do
     counts = Map.merge(none(), Enum.frequencies_by(results, fn {_, state} -> state end))
+    span = %{span | measured: Map.merge(span.measured, counts)}
 
     case Enum.uniq_by(results, fn {outcome, _} -> outcome end) do
-      [{{:retry, _} = outcome, _}] -> emit(span, counts, %{}, outcome)
-      _ -> emit(span, counts, %{}, :ok)
+      [{{:retry, _} = outcome, _}] -> emit(span, outcome)
+      _ -> emit(span, :ok)
     end
   end
 
   defp none, do: %{success: 0, failure: 0, discard: 0, cancelled: 0, snoozed: 0}
 
-  defp emit(span, measurements, metadata, {:retry, reason}) do
+  defp emit(span, {:retry, reason}) do
     {kind, reason, stack} = failure(reason)
-    failed = %{kind: kind, reason: shown(span, reason), stacktrace: stack}
-    emit_event(span, :exception, measurements, Map.merge(metadata, failed))
+    emit(span, :exception, Map.merge(span.metadata, %{kind: kind, reason: shown(span, reason), stacktrace: stack}))
   end
 
-  defp emit(span, measurements, metadata, {:reject, reason}),
-    do: emit_event(span, :stop, measurements, Map.put(metadata, :reason, shown(span, reason)))
+  defp emit(span, {:reject, reason}), do: emit(span, :stop, Map.put(span.metadata, :reason, shown(span, reason)))
+  defp emit(span, _outcome), do: emit(span, :stop, span.metadata)
 
-  defp emit(span, measurements, metadata, _outcome), do: emit_event(span, :stop, measurements, metadata)
+  defp emit(span, event, metadata) do
+    times = %{duration: span.duration, monotonic_time: span.started + span.duration}
+    Events.execute([:payment_queue, span.kind, event], Map.merge(span.measured, times), metadata)
+  end
 
   # What `PaymentQueue.Handler` makes of a raise, throw or exit; any other reason was returned.
   defp failure({kind, reason, stack}) when kind in [:error, :exit, :throw] and is_list(stack),
@@ -118,14 +119,4 @@ defmodule PaymentQueue.Telemetry.Span do
 
   defp shown(%{payload?: true}, reason), do: reason
   defp shown(%{payloads: payloads}, reason), do: Reason.redact(reason, payloads)
-
-  defp emit_event(span, event, measurements, metadata) do
-    times = %{duration: span.duration, monotonic_time: span.started + span.duration}
-
-    Events.emit(
-      [span.kind, event],
-      span.measured |> Map.merge(times) |> Map.merge(measurements),
-      Map.merge(span.metadata, metadata)
-    )
-  end
 end
