@@ -44,6 +44,7 @@ defmodule PaymentQueue do
   """
 
   alias PaymentQueue.{Lease, Native, Operations, Options, Payload, Reason, Taking}
+  alias PaymentQueue.Telemetry.Events
 
   @typedoc "The name of a queue: any atom but `nil`, `true` and `false`, at most 200 bytes."
   @type queue :: atom()
@@ -80,6 +81,7 @@ defmodule PaymentQueue do
   | `backoff:` | `[min: 100, max: 60_000, jitter: 0.2]` | see `PaymentQueue.Backoff` |
   | `batch:` | `[size: 1, wait: 0]` | with `size` > 1 the handler gets a list, filled for at most `wait` ms |
   | `shutdown:` | `15_000` | ms that running handlers have to finish when the tree is stopped |
+  | `telemetry:` | `[spans: true, interval: 10_000, payload: false]` | whether each item's handling is an event, the ms between two `depth` events, and whether events carry payloads: see `PaymentQueue.Telemetry` |
 
   On an orderly stop the queue is closed (`enqueue/2` answers `{:error, :queue_closed}`), running handlers have `shutdown`
   ms to finish, and what was not finished is in the queue for the next start. A killed tree leaves the queue open.
@@ -146,17 +148,21 @@ defmodule PaymentQueue do
 
   defp enqueue_to(queue, payload) do
     case Native.enqueue(queue, payload) do
-      :large -> Payload.enqueue_large(queue, payload, 0)
-      answer -> answer
+      :ok -> :ok
+      :large -> queue |> Payload.enqueue_large(payload, 0) |> accepted(queue)
+      refusal -> Events.refused(refusal, queue)
     end
   end
 
   defp enqueue_after(queue, payload, delay) do
     case Native.enqueue_after(queue, payload, delay) do
-      :large -> Payload.enqueue_large(queue, payload, delay)
-      answer -> answer
+      :large -> queue |> Payload.enqueue_large(payload, delay) |> accepted(queue)
+      answer -> accepted(answer, queue)
     end
   end
+
+  defp accepted(:ok, _queue), do: :ok
+  defp accepted(refusal, queue), do: Events.refused(refusal, queue)
 
   @doc """
   Enqueues a list of payloads in their order. Options as for `enqueue/2`.
@@ -187,12 +193,12 @@ defmodule PaymentQueue do
       {:ok, n} -> {:ok, done + n}
       {:more, n, rest} -> enqueue_slices(queue, rest, done + n)
       {:large, n, [payload | rest]} -> enqueue_one_large(queue, payload, rest, done + n)
-      {:error, reason, n} -> {:error, reason, done + n}
+      {:error, reason, n} -> Events.refused({:error, reason, done + n}, queue)
     end
   end
 
   defp enqueue_one_large(queue, payload, rest, done) do
-    case Payload.enqueue_large(queue, payload, 0) do
+    case queue |> Payload.enqueue_large(payload, 0) |> accepted(queue) do
       :ok -> enqueue_slices(queue, rest, done + 1)
       {:error, reason} -> {:error, reason, done}
     end
@@ -404,7 +410,7 @@ defmodule PaymentQueue do
 
   @doc "Stops handing out items; `enqueue/2` goes on. Running handlers finish, workers and takers wait."
   @spec pause(queue()) :: :ok
-  def pause(queue \\ :default), do: queue |> Native.pause() |> Operations.known!(queue)
+  def pause(queue \\ :default), do: Operations.pause(queue)
 
   @doc "Ends a `pause/1`, and opens a queue that `drain/2` or an orderly stop closed."
   @spec resume(queue()) :: :ok

@@ -1,18 +1,33 @@
-# What the tests use where it is on the code path or the PATH. Elsewhere the tests that need it are named as skipped.
+# What the tests use where it is on the code path (ERL_LIBS) or the PATH. Elsewhere the tests that need it are named as
+# skipped. By tag: whether it is there, what is missing, the tests, and the application to start.
+loaded? = &Code.ensure_loaded?/1
+
 optional = [
-  proper: {Code.ensure_loaded?(:proper), "erlang-proper is not on the code path", ["PaymentQueue.ModelTest"]},
-  promtool: {System.find_executable("promtool"), "there is no promtool", ["one test of PaymentQueue.PrometheusTest"]},
-  plug: {Code.ensure_loaded?(Plug.Builder), "Plug is not on the code path", ["PaymentQueue.PlugTest"]},
-  bandit: {Code.ensure_loaded?(Bandit), "Bandit is not on the code path", ["PaymentQueue.BanditTest"]},
+  proper: {loaded?.(:proper), "erlang-proper is not on the code path", "PaymentQueue.ModelTest", nil},
+  promtool:
+    {System.find_executable("promtool"), "there is no promtool", "one test of PaymentQueue.PrometheusTest", nil},
+  plug: {loaded?.(Plug.Builder), "Plug is not on the code path", "PaymentQueue.PlugTest", nil},
+  bandit: {loaded?.(Bandit), "Bandit is not on the code path", "PaymentQueue.BanditTest", nil},
   live_dashboard:
-    {Code.ensure_loaded?(Phoenix.LiveDashboard.PageBuilder), "Phoenix LiveDashboard is not on the code path",
-     ["PaymentQueue.LiveDashboardPageTest"]}
+    {loaded?.(Phoenix.LiveDashboard.PageBuilder), "Phoenix LiveDashboard is not on the code path",
+     "PaymentQueue.LiveDashboardPageTest", nil},
+  telemetry:
+    {loaded?.(:telemetry), "telemetry is not on the code path",
+     "PaymentQueue.TelemetryTest, PaymentQueue.TelemetryLoggerTest", :telemetry},
+  gen_stage: {loaded?.(GenStage), "GenStage is not on the code path", "PaymentQueue.GenStageTest", :gen_stage},
+  broadway:
+    {loaded?.(Broadway), "Broadway is not on the code path",
+     "PaymentQueue.BroadwayTest, PaymentQueue.BroadwayKillTest, PaymentQueue.BroadwayGuideTest", :broadway},
+  # Where telemetry is there, what happens without it cannot be seen.
+  without_telemetry:
+    {not loaded?.(:telemetry), "telemetry is on the code path", "PaymentQueue.WithoutTelemetryTest", nil}
 ]
 
-missing =
-  for {tag, {found, why, tests}} <- optional, !found do
-    IO.puts("skipped, because #{why}: #{Enum.join(tests, ", ")}")
-    tag
-  end
+{found, missing} = Enum.split_with(optional, fn {_tag, {there, _why, _tests, _application}} -> there end)
 
-ExUnit.start(exclude: missing, capture_log: true, assert_receive_timeout: 5_000)
+for {_tag, {_there, why, tests, _application}} <- missing, do: IO.puts("skipped, because #{why}: #{tests}")
+
+for {_tag, {_there, _why, _tests, application}} when application != nil <- found,
+    do: {:ok, _} = Application.ensure_all_started(application)
+
+ExUnit.start(exclude: Keyword.keys(missing), capture_log: true, assert_receive_timeout: 5_000)

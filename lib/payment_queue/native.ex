@@ -103,6 +103,10 @@ defmodule PaymentQueue.Native do
   @spec fetch_large(lease()) :: {format(), binary()} | {:error, :stale_lease}
   def fetch_large(_lease), do: err()
 
+  @doc "Nanoseconds since the item was accepted, whatever became of it in between."
+  @spec waited(lease()) :: non_neg_integer() | {:error, :stale_lease}
+  def waited(_lease), do: err()
+
   @doc "Take and settle in one: no lease is kept. `:large` comes with the payload undecoded, as from `fetch_large/1`."
   @spec dequeue(atom()) ::
           {:ok, term(), non_neg_integer()}

@@ -3,6 +3,7 @@ defmodule PaymentQueue.Operations do
   # What an operator does to a live queue and what takes more than one native call.
 
   alias PaymentQueue.{Native, Options, Payload, Reason, Taking}
+  alias PaymentQueue.Telemetry.Events
 
   @doc "The answer of a native call about a queue, or an `ArgumentError` if there is no such queue."
   @spec known!(answer | {:error, :queue_unavailable}, atom()) :: answer when answer: term()
@@ -15,11 +16,18 @@ defmodule PaymentQueue.Operations do
     queue |> Native.configure(Options.reconfigure!(opts, present)) |> known!(queue)
   end
 
+  @spec pause(atom()) :: :ok
+  def pause(queue) do
+    queue |> Native.pause() |> known!(queue)
+    Events.emit([:queue, :paused], %{count: 1}, %{queue: queue})
+  end
+
   @spec resume(atom()) :: :ok
   def resume(queue) do
     # Reopened first: whoever is woken by the resume may enqueue follow-up work.
     queue |> Native.reopen() |> known!(queue)
     queue |> Native.resume() |> known!(queue)
+    Events.emit([:queue, :resumed], %{count: 1}, %{queue: queue})
   end
 
   @spec scale(atom(), term()) :: :ok | {:error, :no_workers}
@@ -29,15 +37,30 @@ defmodule PaymentQueue.Operations do
 
     case PaymentQueue.Supervisor.pool(queue) do
       nil -> {:error, :no_workers}
-      pool -> PaymentQueue.Workers.Pool.scale(pool, workers)
+      pool -> scale(pool, queue, workers)
     end
+  end
+
+  defp scale(pool, queue, workers) do
+    :ok = PaymentQueue.Workers.Pool.scale(pool, workers)
+    Events.emit([:queue, :scaled], %{workers: workers}, %{queue: queue})
   end
 
   @spec drain(atom(), keyword()) :: :ok | {:error, :timeout}
   def drain(queue, opts) do
     %{timeout: timeout} = Options.call!(:drain, opts)
+    started = System.monotonic_time()
     queue |> Native.close() |> known!(queue)
-    idle(queue, Taking.deadline(timeout || PaymentQueue.Supervisor.shutdown(queue)))
+    result = idle(queue, Taking.deadline(timeout || PaymentQueue.Supervisor.shutdown(queue)))
+    drained(queue, result, System.monotonic_time() - started)
+    result
+  end
+
+  defp drained(queue, result, duration) do
+    %{queue_size: waiting, in_flight: held, scheduled: later} = Native.info(queue)
+    result = with {:error, reason} <- result, do: reason
+
+    Events.emit([:queue, :drained], %{duration: duration, left: waiting + held + later}, %{queue: queue, result: result})
   end
 
   defp idle(queue, deadline) do
@@ -65,7 +88,9 @@ defmodule PaymentQueue.Operations do
   def purge(queue) do
     # Bounded by what is there now: with producers at work, "until empty" might never end.
     info = queue |> Native.info() |> known!(queue)
-    {:ok, slices(&Native.purge(queue, &1), info.queue_size + info.scheduled, 0)}
+    purged = slices(&Native.purge(queue, &1), info.queue_size + info.scheduled, 0)
+    Events.emit([:queue, :purged], %{count: purged}, %{queue: queue})
+    {:ok, purged}
   end
 
   @spec requeue_dead(atom(), term()) :: {:ok, non_neg_integer()}
@@ -73,7 +98,9 @@ defmodule PaymentQueue.Operations do
     unless n == :all, do: Options.count!(n, :n, 0, Options.max_items())
     info = queue |> Native.info() |> known!(queue)
     # `:all` sorts after every integer.
-    {:ok, slices(&Native.requeue_dead(queue, &1), min(n, info.dead), 0)}
+    requeued = slices(&Native.requeue_dead(queue, &1), min(n, info.dead), 0)
+    Events.emit([:queue, :requeued], %{count: requeued}, %{queue: queue})
+    {:ok, requeued}
   end
 
   defp slices(_move, 0, done), do: done

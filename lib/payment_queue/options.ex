@@ -29,7 +29,8 @@ defmodule PaymentQueue.Options do
     handler_timeout: {{:timeout, 1}, :infinity},
     backoff: {:backoff, []},
     batch: {:batch, []},
-    shutdown: {{:timeout, 0}, 15_000}
+    shutdown: {{:timeout, 0}, 15_000},
+    telemetry: {:telemetry, []}
   ]
 
   @calls %{
@@ -45,8 +46,16 @@ defmodule PaymentQueue.Options do
       with_retries: {:boolean, false},
       limit: {{:timeout, 1}, :infinity}
     ],
-    all_enqueued: [queue: {:name, :default}]
+    all_enqueued: [queue: {:name, :default}],
+    attach_default_logger: [level: {:log_level, :info}, events: {:telemetry_events, :all}, encode: {:boolean, false}]
   }
+
+  @producer [
+    queue: {:name, :default},
+    on_success: {:on_success, :ack},
+    on_failure: {:on_failure, :retry},
+    backoff: {:backoff, nil}
+  ]
 
   # Announced for later versions. What each may be today without asking for the feature.
   @later [
@@ -76,6 +85,17 @@ defmodule PaymentQueue.Options do
   @doc "Validates the options of an integration by a schema of its own: `option: {type, default}`."
   @spec own!(keyword(), keyword(), String.t()) :: map()
   def own!(opts, schema, where), do: validate!(opts, schema, where)
+
+  @doc "Validates the options of `PaymentQueue.Producer` and fills in the defaults, but for the backoff."
+  @spec producer!(keyword()) :: map()
+  def producer!(opts), do: validate!(opts, @producer, "PaymentQueue.Producer")
+
+  @doc "Validates what `Broadway.Message.configure_ack/2` asks for. Nothing is filled in."
+  @spec acknowledge!(keyword()) :: map()
+  def acknowledge!(opts) do
+    schema = Keyword.take(@producer, [:on_success, :on_failure])
+    opts |> validate!(schema, "Broadway.Message.configure_ack/2") |> Map.take(Keyword.keys(opts))
+  end
 
   @doc "The settings of the native queue out of validated options."
   @spec settings(map()) :: PaymentQueue.Native.settings()
@@ -246,6 +266,34 @@ defmodule PaymentQueue.Options do
     unless Keyword.keyword?(value), do: invalid!(option, value, "[size: n, wait: ms]")
     schema = [size: {{:integer, 1, 10_000}, 1}, wait: {{:integer, 0, @max_ms}, 0}]
     validate!(value, schema, "option :batch")
+  end
+
+  defp check!(:telemetry, option, value) do
+    unless Keyword.keyword?(value), do: invalid!(option, value, "[spans: boolean, interval: ms, payload: boolean]")
+    schema = [spans: {:boolean, true}, interval: {{:timeout, 1}, 10_000}, payload: {:boolean, false}]
+    validate!(value, schema, "option :telemetry")
+  end
+
+  defp check!(:on_success, _option, value) when value in [:ack, :noop], do: value
+  defp check!(:on_success, option, value), do: invalid!(option, value, ":ack or :noop")
+
+  defp check!(:on_failure, _option, value) when value in [:retry, :reject, :ack, :noop], do: value
+  defp check!(:on_failure, _option, {:retry, ms} = value) when is_integer(ms) and ms in 0..@max_ms, do: value
+
+  defp check!(:on_failure, option, value),
+    do: invalid!(option, value, ":retry, {:retry, ms} with ms in 0..#{@max_ms}, :reject, :ack or :noop")
+
+  defp check!(:log_level, option, value) do
+    levels = [:emergency, :alert, :critical, :error, :warning, :notice, :info, :debug]
+    if value in levels, do: value, else: invalid!(option, value, Enum.map_join(levels, ", ", &inspect/1))
+  end
+
+  defp check!(:telemetry_events, option, value) do
+    categories = [:item, :batch, :enqueue, :worker, :queue]
+
+    if value == :all or (is_list(value) and Enum.all?(value, &(&1 in categories))),
+      do: value,
+      else: invalid!(option, value, ":all or a list of #{Enum.map_join(categories, ", ", &inspect/1)}")
   end
 
   @spec invalid!(atom(), term(), String.t()) :: no_return()

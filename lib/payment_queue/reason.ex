@@ -33,6 +33,44 @@ defmodule PaymentQueue.Reason do
 
   def describe(reason, secrets), do: shape(reason, secrets, @max_depth)
 
+  @doc """
+  The reason as a term that others may report: of the same kind, so that an exception stays one and a tuple can be matched,
+  but with a description in place of every part that `describe/2` would not show.
+  """
+  @spec redact(term(), [term()]) :: term()
+  def redact(reason, secrets), do: redact(reason, secrets, @max_depth)
+
+  defp redact(term, _, _) when is_atom(term) or is_number(term) or is_pid(term) or is_reference(term), do: term
+
+  defp redact(%{__exception__: true} = error, secrets, depth) do
+    error
+    |> Map.from_struct()
+    |> Map.delete(:__exception__)
+    |> Enum.reduce(error, fn {field, value}, error -> Map.put(error, field, redact(value, secrets, depth - 1)) end)
+  end
+
+  defp redact(term, secrets, depth) when is_tuple(term) and tuple_size(term) <= 5 and depth > 0 do
+    if secret?(secrets, term),
+      do: shape(term, secrets, depth),
+      else: term |> Tuple.to_list() |> Enum.map(&redact(&1, secrets, depth - 1)) |> List.to_tuple()
+  end
+
+  defp redact([_ | _] = term, secrets, depth) when depth > 0 do
+    if secret?(secrets, term) or List.improper?(term) or length(term) > 5,
+      do: shape(term, secrets, depth),
+      else: Enum.map(term, &redact(&1, secrets, depth - 1))
+  end
+
+  defp redact([], _, _), do: []
+
+  defp redact(term, secrets, _) when is_binary(term) do
+    if not secret?(secrets, term) and byte_size(term) <= @max_message and String.printable?(term),
+      do: term,
+      else: shape(term, secrets, @max_depth)
+  end
+
+  defp redact(term, secrets, depth), do: shape(term, secrets, depth)
+
   @doc "A stack trace as it may be kept: at most ten entries, arities instead of arguments (those hold the payload)."
   @spec stack(Exception.stacktrace()) :: Exception.stacktrace()
   def stack(stacktrace) do

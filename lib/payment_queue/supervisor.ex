@@ -8,11 +8,13 @@ defmodule PaymentQueue.Supervisor do
   #     │   └── DynamicSupervisor
   #     │       ├── Workers.Worker  one process: takes, runs the handler, settles
   #     │       └── ...
+  #     ├── Telemetry.Poller        only where :telemetry is loaded; emits the depth
   #     └── Workers.Gate            closes the queue when the tree is shut down (last in, so first out)
 
   use Supervisor
 
   alias PaymentQueue.{Native, Options}
+  alias PaymentQueue.Telemetry.{Events, Poller}
   alias PaymentQueue.Workers.{Gate, Pool}
 
   @spec start_link(map()) :: Supervisor.on_start()
@@ -20,14 +22,21 @@ defmodule PaymentQueue.Supervisor do
 
   @impl true
   def init(config) do
+    Events.detect()
+
     case Native.open(config.name, Options.settings(config)) do
       {:error, reason} -> exit(reason)
       state when state in [:created, :found] -> Supervisor.init(children(config), strategy: :one_for_one)
     end
   end
 
-  defp children(%{handler: nil} = config), do: [{Gate, config}]
-  defp children(config), do: [{Pool, config}, {Gate, config}]
+  defp children(config), do: pool_of(config) ++ poller(config) ++ [{Gate, config}]
+
+  defp pool_of(%{handler: nil}), do: []
+  defp pool_of(config), do: [{Pool, config}]
+
+  defp poller(%{telemetry: %{interval: :infinity}}), do: []
+  defp poller(config), do: if(Events.enabled?(), do: [{Poller, config}], else: [])
 
   @doc "The registered name of a queue's tree. Exact, so that `:Foo` and `Foo` are two queues."
   @spec name(atom()) :: atom()

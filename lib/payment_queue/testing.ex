@@ -28,6 +28,7 @@ defmodule PaymentQueue.Testing do
   """
 
   alias PaymentQueue.{Backoff, Handler, Native, Operations, Options, Supervisor, Taking}
+  alias PaymentQueue.Telemetry.Span
   alias PaymentQueue.Testing.Names
   alias PaymentQueue.Workers.Outcome
 
@@ -99,7 +100,7 @@ defmodule PaymentQueue.Testing do
       or is a dead letter. A handler that always snoozes never ends then; `limit:` bounds it.
 
   Items that were scheduled before the call stay scheduled: their time is not advanced. A batch handler gets one item
-  at a time, as a list of one. Failures are logged as in a worker.
+  at a time, as a list of one. Failures are logged as in a worker, and telemetry is emitted as by one.
   """
   @spec drain_queue(keyword()) :: drained()
   def drain_queue(opts \\ []) do
@@ -114,7 +115,8 @@ defmodule PaymentQueue.Testing do
 
     run = if config.batch.size > 1, do: &hd(Handler.run_batch(handler, [&1])), else: &Handler.run(handler, &1)
     counts = %{success: 0, failure: 0, discard: 0, cancelled: 0, snoozed: 0}
-    drain(call.queue, run, if(call.with_retries, do: :now, else: config.backoff), call.limit, counts)
+    trace = Span.settings(%{config | name: call.queue})
+    drain(call.queue, {run, trace}, if(call.with_retries, do: :now, else: config.backoff), call.limit, counts)
   end
 
   defp drain(_queue, _run, _backoff, 0, counts), do: counts
@@ -122,12 +124,21 @@ defmodule PaymentQueue.Testing do
   defp drain(queue, run, backoff, limit, counts) do
     case Taking.take(queue, nil, 0) do
       {:ok, payload, lease} ->
-        done = payload |> run.() |> hasten(backoff) |> Outcome.settle(lease, payload, queue, fixed(backoff))
+        done = run_one(run, queue, payload, lease, backoff)
         drain(queue, run, backoff, less(limit), count(counts, done))
 
       :empty ->
         counts
     end
+  end
+
+  defp run_one({run, trace}, queue, payload, lease, backoff) do
+    span = if trace, do: Span.start(trace, [payload], [lease])
+    outcome = payload |> run.() |> hasten(backoff)
+    span = if span, do: Span.handled(span)
+    done = Outcome.settle(outcome, lease, payload, queue, fixed(backoff))
+    if span && done != :stale, do: Span.finish(span, [{outcome, done}])
+    done
   end
 
   # Settled by somebody else meanwhile: not ours to count.

@@ -28,18 +28,6 @@ defmodule PaymentQueue.Laws.WakingTest do
     assert Enum.any?(1..3, fn _ -> growth(everybody, 500) <= 30 end)
   end
 
-  # The most reductions that one of the processes needed meanwhile.
-  defp growth(pids, ms) do
-    before = Enum.map(pids, &reductions/1)
-    let_pass(ms)
-    pids |> Enum.map(&reductions/1) |> Enum.zip_with(before, &-/2) |> Enum.max()
-  end
-
-  defp reductions(pid) do
-    {:reductions, n} = Process.info(pid, :reductions)
-    n
-  end
-
   test "one item wakes one taker, the one that waits longest" do
     queue = queue!()
 

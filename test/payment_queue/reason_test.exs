@@ -71,4 +71,42 @@ defmodule PaymentQueue.ReasonTest do
       assert Reason.describe(<<1::3>>) == "term"
     end
   end
+
+  describe "redact" do
+    test "leaves what may be shown as it is" do
+      for reason <- [
+            :timeout,
+            {:http, 502},
+            {:declined, "05", [:no_funds]},
+            [],
+            %RuntimeError{message: "no route"},
+            {:error, %UndefinedFunctionError{module: M, function: :f, arity: 1}}
+          ],
+          do: assert(Reason.redact(reason, [@payload]) == reason)
+    end
+
+    test "leaves no payload in it, wherever it hides" do
+      for reason <- [
+            @payload,
+            {:declined, @payload},
+            {:nested, [[@payload]]},
+            %KeyError{key: :x, term: @payload},
+            %MatchError{term: {:ok, @payload}},
+            {:badmatch, @payload},
+            {:timeout, {GenServer, :call, [self(), {:pay, @payload}, 5_000]}},
+            {:improper, [1 | @payload]},
+            List.duplicate(@payload, 6),
+            fn -> @payload end
+          ],
+          do: refute(inspect(Reason.redact(reason, [@payload]), limit: :infinity) =~ "4111")
+
+      for reason <- [@card, {:declined, @card}, "card #{@card} declined", %RuntimeError{message: "no #{@card}"}],
+          do: refute(inspect(Reason.redact(reason, [@card])) =~ "4111")
+    end
+
+    test "an exception stays one, whose message can be read" do
+      assert %KeyError{key: :x, term: "map(" <> _} = error = Reason.redact(%KeyError{key: :x, term: @payload}, [])
+      assert Exception.message(error) =~ "key :x not found"
+    end
+  end
 end

@@ -25,7 +25,8 @@ defmodule PaymentQueue.TestingTest do
           :ok
       end
 
-      queue = start_queue!(handler: handler, concurrency: 0)
+      # Longer than the slowest machine needs for the drain.
+      queue = start_queue!(handler: handler, concurrency: 0, backoff: [min: 60_000, max: 60_000])
       {:ok, 5} = PaymentQueue.enqueue_many([1, :declined, :fraud, :busy, 2], queue: queue)
 
       assert drain_queue(queue: queue) == %{success: 2, failure: 1, discard: 0, cancelled: 1, snoozed: 1}

@@ -87,6 +87,18 @@ defmodule PaymentQueue.QueueCase do
     end
   end
 
+  @doc "The most reductions that one of the processes needs while the time passes."
+  def growth(pids, ms) do
+    before = Enum.map(pids, &reductions/1)
+    let_pass(ms)
+    pids |> Enum.map(&reductions/1) |> Enum.zip_with(before, &-/2) |> Enum.max()
+  end
+
+  defp reductions(pid) do
+    {:reductions, n} = Process.info(pid, :reductions)
+    n
+  end
+
   @doc "Ends a process and waits until it is gone."
   def kill(pid, reason \\ :kill) do
     monitor = Process.monitor(pid)

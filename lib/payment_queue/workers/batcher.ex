@@ -4,6 +4,7 @@ defmodule PaymentQueue.Workers.Batcher do
   # batch fills up to `size` for at most `wait` ms.
 
   alias PaymentQueue.{Handler, Native, Payload, Taking}
+  alias PaymentQueue.Telemetry.Span
   alias PaymentQueue.Workers.{Inbox, Outcome, Worker}
 
   @spec loop(Worker.t()) :: no_return()
@@ -72,15 +73,20 @@ defmodule PaymentQueue.Workers.Batcher do
 
   defp run(state, items) do
     {payloads, leases} = items |> Enum.reverse() |> Enum.unzip()
-    timer = Worker.watch(state, leases)
+    span = if state.trace, do: Span.start(state.trace, payloads, leases)
+    timer = Worker.watch(state, leases, span)
     outcomes = Handler.run_batch(state.handler, payloads)
     Worker.unwatch(timer)
+    span = if span, do: Span.handled(span)
 
     settled =
       Enum.zip_with([outcomes, leases, payloads], fn [outcome, lease, payload] ->
         Outcome.settle(outcome, lease, payload, state.queue, state.backoff)
       end)
 
-    if :stale in settled, do: Worker.stale(), else: __MODULE__.loop(state)
+    # As in `Workers.Worker`: what is stale was expired by the watchdog, which has ended the span.
+    if :stale in settled, do: Worker.stale()
+    if span, do: Span.finish(span, Enum.zip(outcomes, settled))
+    __MODULE__.loop(state)
   end
 end

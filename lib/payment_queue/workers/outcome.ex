@@ -44,17 +44,19 @@ defmodule PaymentQueue.Workers.Outcome do
   defp delay(ms, _attempt) when is_integer(ms), do: ms
   defp delay(backoff, attempt), do: Backoff.delay(backoff, attempt)
 
-  @doc "The line for an item whose worker the watchdog killed."
-  @spec log_timeout(atom(), Native.lease(), non_neg_integer(), pos_integer()) :: :ok
+  @doc "The line for an item whose worker the watchdog killed, and what becomes of the item."
+  @spec log_timeout(atom(), Native.lease(), non_neg_integer(), pos_integer()) :: :failure | :discard
   def log_timeout(queue, lease, delay, timeout) do
     attempt = Lease.attempt(lease)
 
     case Native.settings(queue) do
       {_, _, _, max_attempts, _} when attempt >= max_attempts ->
         log(:error, queue, attempt, "took over #{timeout} ms for the last time, now a dead letter", :timeout, nil)
+        :discard
 
       _ ->
         log(:warning, queue, attempt, "took over #{timeout} ms, tried again in #{delay} ms", :timeout, nil)
+        :failure
     end
   end
 

@@ -12,6 +12,7 @@ defmodule PaymentQueue.Workers.Pool do
   require Logger
 
   alias PaymentQueue.{Backoff, Lease, Native, Reason, Taking}
+  alias PaymentQueue.Telemetry.{Events, Span}
   alias PaymentQueue.Workers.{Inbox, Outcome, Worker}
 
   # A worker that lived this long is not crash-looping.
@@ -65,7 +66,7 @@ defmodule PaymentQueue.Workers.Pool do
   def handle_info({:DOWN, _, :process, pid, reason}, state),
     do: {:noreply, state |> down(pid, reason) |> reach_target()}
 
-  def handle_info({:handler_timeout, pid, leases}, state), do: {:noreply, expire(state, pid, leases)}
+  def handle_info({:handler_timeout, pid, leases, span}, state), do: {:noreply, expire(state, pid, leases, span)}
 
   def handle_info({:timeout, timer, :replace}, state) do
     case Map.pop(state.pending, timer) do
@@ -149,6 +150,12 @@ defmodule PaymentQueue.Workers.Pool do
       reason: text
     )
 
+    Events.emit([:worker, :down], %{count: 1}, %{
+      queue: state.config.name,
+      worker: pid,
+      reason: Reason.redact(reason, [])
+    })
+
     {progress?, state} = progress(state)
     deaths = if progress? or now() - since >= @settled_ms, do: 0, else: deaths + 1
 
@@ -175,7 +182,7 @@ defmodule PaymentQueue.Workers.Pool do
 
   # The lease is made stale first and the worker killed after: whatever the handler does until the kill reaches it can
   # no longer settle the item, and the item is not given out again before the worker is dead.
-  defp expire(state, pid, leases) do
+  defp expire(state, pid, leases, span) do
     %{name: queue, backoff: backoff, handler_timeout: timeout} = state.config
 
     expired =
@@ -188,7 +195,8 @@ defmodule PaymentQueue.Workers.Pool do
       state
     else
       Process.exit(pid, :kill)
-      Enum.each(expired, fn {lease, delay} -> Outcome.log_timeout(queue, lease, delay, timeout) end)
+      ends = for {lease, delay} <- expired, do: {{:retry, :timeout}, Outcome.log_timeout(queue, lease, delay, timeout)}
+      if span, do: Span.finish(span, ends)
       update_in(state.workers, &expired(&1, pid))
     end
   end
@@ -226,7 +234,7 @@ defmodule PaymentQueue.Workers.Pool do
   defp await_workers(state, deadline) do
     receive do
       {:DOWN, _, :process, pid, _} -> await_workers(%{state | workers: Map.delete(state.workers, pid)}, deadline)
-      {:handler_timeout, pid, leases} -> state |> expire(pid, leases) |> await_workers(deadline)
+      {:handler_timeout, pid, leases, span} -> state |> expire(pid, leases, span) |> await_workers(deadline)
     after
       Taking.remaining(deadline) -> state
     end

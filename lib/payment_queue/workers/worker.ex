@@ -7,9 +7,10 @@ defmodule PaymentQueue.Workers.Worker do
   # item and takes the next; without work it is parked in the NIF and uses no CPU. `Workers.Batcher` is its sibling.
 
   alias PaymentQueue.{Handler, Native, Payload}
+  alias PaymentQueue.Telemetry.Span
   alias PaymentQueue.Workers.{Batcher, Inbox, Outcome}
 
-  @enforce_keys [:queue, :handler, :timeout, :backoff, :batch, :parent, :pool]
+  @enforce_keys [:queue, :handler, :timeout, :backoff, :batch, :trace, :parent, :pool]
   defstruct @enforce_keys
 
   @type t :: %__MODULE__{
@@ -18,6 +19,7 @@ defmodule PaymentQueue.Workers.Worker do
           timeout: pos_integer() | :infinity,
           backoff: PaymentQueue.Backoff.t(),
           batch: %{size: pos_integer(), wait: non_neg_integer()},
+          trace: Span.settings() | nil,
           parent: pid(),
           pool: pid()
         }
@@ -40,6 +42,7 @@ defmodule PaymentQueue.Workers.Worker do
       timeout: config.handler_timeout,
       backoff: config.backoff,
       batch: config.batch,
+      trace: Span.settings(config),
       parent: self(),
       pool: pool
     }
@@ -94,14 +97,28 @@ defmodule PaymentQueue.Workers.Worker do
   # Settled or purged by somebody else between the delivery and here.
   defp fetched(state, {:error, :stale_lease}, _lease), do: __MODULE__.loop(state, nil)
 
-  defp handle(%{timeout: :infinity} = state, payload, lease),
+  defp handle(%{timeout: :infinity, trace: nil} = state, payload, lease),
     do: settle(state, Handler.run(state.handler, payload), payload, lease)
 
-  defp handle(state, payload, lease) do
-    timer = watch(state, [lease])
+  defp handle(%{trace: nil} = state, payload, lease) do
+    timer = watch(state, [lease], nil)
     outcome = Handler.run(state.handler, payload)
     unwatch(timer)
     settle(state, outcome, payload, lease)
+  end
+
+  # Settled at once and not with the next take, so that the end of the span says what became of the item.
+  defp handle(state, payload, lease) do
+    span = Span.start(state.trace, [payload], [lease])
+    timer = watch(state, [lease], span)
+    outcome = Handler.run(state.handler, payload)
+    unwatch(timer)
+    span = Span.handled(span)
+    done = Outcome.settle(outcome, lease, payload, state.queue, state.backoff)
+    # A stale lease was expired by the watchdog, which has ended the span.
+    if done == :stale, do: stale()
+    Span.finish(span, [{outcome, done}])
+    __MODULE__.loop(state, nil)
   end
 
   # Fully qualified: new code is picked up between two items, and old code can be purged.
@@ -114,10 +131,12 @@ defmodule PaymentQueue.Workers.Worker do
     end
   end
 
-  @doc "Sets the watchdog for these leases."
-  @spec watch(t(), [Native.lease()]) :: reference() | nil
-  def watch(%{timeout: :infinity}, _leases), do: nil
-  def watch(state, leases), do: Process.send_after(state.pool, {:handler_timeout, self(), leases}, state.timeout)
+  @doc "Sets the watchdog for these leases, which ends the span if it has to."
+  @spec watch(t(), [Native.lease()], Span.t() | nil) :: reference() | nil
+  def watch(%{timeout: :infinity}, _leases, _span), do: nil
+
+  def watch(state, leases, span),
+    do: Process.send_after(state.pool, {:handler_timeout, self(), leases, Span.detach(span)}, state.timeout)
 
   @doc "The handler is done. If the message is on its way already, the pool finds the lease settled or stale."
   @spec unwatch(reference() | nil) :: :ok

@@ -141,6 +141,16 @@ fn fetch_large<'a>(env: Env<'a>, lease: LeaseTerm) -> Term<'a> {
     }
 }
 
+#[rustler::nif]
+fn waited<'a>(env: Env<'a>, lease: LeaseTerm) -> Term<'a> {
+    payload::with_buffer(|buffer| {
+        match queues::at(lease.queue).ok_or(StaleLease).and_then(|queue| queue.fetch(lease.lease, buffer)) {
+            Ok(delivery) => delivery.wait_ns.encode(env),
+            Err(StaleLease) => stale(env).term(env),
+        }
+    })
+}
+
 fn dequeue<'a>(env: Env<'a>, [name]: [Word<'a>; 1]) -> Option<Word<'a>> {
     let Some(queue) = queues::find_word(name) else { return Some(queues::unavailable_word(env)) };
     Some(payload::with_buffer(|buffer| {

@@ -144,7 +144,7 @@ defmodule PaymentQueue.Workers.PoolTest do
       # Which lease the worker holds is its secret; that one is settled is all that counts here.
       {:ok, 2, lease} = PaymentQueue.take(queue: queue)
       :ok = PaymentQueue.ack(lease)
-      send(pool, {:handler_timeout, worker, [lease]})
+      send(pool, {:handler_timeout, worker, [lease], nil})
       _ = :sys.get_state(pool)
       send(worker, {:return, :ok})
       eventually(fn -> PaymentQueue.info(queue).settled == 2 end)
