@@ -3,6 +3,9 @@ Code.require_file("native/mix_compiler.exs", __DIR__)
 defmodule PaymentQueue.MixProject do
   use Mix.Project
 
+  # While Mix reads the project of a dependency, the project that depends on it is the current one.
+  @working_on_it Mix.Project.get() == nil and Mix.env() in [:dev, :test, :bench]
+
   def project do
     [
       app: :payment_queue,
@@ -13,7 +16,7 @@ defmodule PaymentQueue.MixProject do
       compilers: [:payment_queue_nif] ++ Mix.compilers(),
       elixirc_paths: elixirc_paths(Mix.env()),
       # Tests and benches use Debian's Erlang libraries (proper, mochiweb), which are no dependencies.
-      prune_code_paths: not working_on_it?(),
+      prune_code_paths: not @working_on_it,
       test_coverage: [ignore_modules: [PaymentQueue.Native]],
       package: package(),
       docs: docs(),
@@ -21,7 +24,8 @@ defmodule PaymentQueue.MixProject do
     ]
   end
 
-  def application, do: [extra_applications: [:logger]]
+  # The benches use crypto and EEx, the library doesn't.
+  def application, do: [extra_applications: [:logger] ++ if(@working_on_it, do: [:crypto, :eex], else: [])]
 
   # The workspace's Cargo.toml is the one place where the version stands.
   defp version do
@@ -29,17 +33,15 @@ defmodule PaymentQueue.MixProject do
     version
   end
 
-  # The replaced queues serve comparisons: an application that depends on PaymentQueue never gets them.
+  # The benches and the replaced queues are for those who work on it: an application that depends on PaymentQueue never
+  # gets them.
   defp elixirc_paths(env) do
     cond do
-      not working_on_it?() -> ["lib"]
-      env == :test -> ["lib", "bench/baseline", "test/support"]
-      true -> ["lib", "bench/baseline"]
+      not @working_on_it -> ["lib"]
+      env == :test -> ["lib", "bench", "test/support"]
+      true -> ["lib", "bench"]
     end
   end
-
-  # While Mix reads the project of a dependency, the project that depends on it is the current one.
-  defp working_on_it?, do: Mix.Project.get() == nil and Mix.env() in [:dev, :test, :bench]
 
   defp package do
     [
