@@ -44,7 +44,7 @@ defmodule PaymentQueue.Bench.Catalog do
 
   @tables [
     {:throughput, "Throughput: produced, taken and settled",
-     "M items/s; `map 4+1` is 4 producers and 1 worker, one item a call. The replaced queues settle nothing."},
+     "M items/s; “map 4+1” is 4 producers and 1 worker, one item a call. The replaced queues settle nothing."},
     {:enqueue_only, "Throughput: enqueue only", "M items/s until the queue says that it has them; nobody takes."},
     {:steps, "Latency: the steps of an enqueue and of a take", "2-field map, one process, medians."},
     {:latency, "Latency: the whole enqueue", "2-field map, 2 busy producers, each call timed by itself."},

@@ -19,7 +19,13 @@ defmodule PaymentQueue.Bench.EnqueueOnly do
     %Cell{
       name: "enqueue #{Payload.title(kind)} #{producers}",
       table: :enqueue_only,
-      rows: [Cell.row("enqueue #{Payload.title(kind)}, #{producers} producers", "M items/s", :higher)],
+      rows: [
+        Cell.row(
+          "enqueue #{Payload.title(kind)}, #{producers} producer#{if producers > 1, do: "s"}",
+          "M items/s",
+          :higher
+        )
+      ],
       prepare: fn adapter -> measure(adapter, kind, producers, div(items, 4 * producers) + 1) end,
       measure: fn adapter, _warm_up -> measure(adapter, kind, producers, div(items, producers)) end,
       floor: %{

@@ -2,14 +2,14 @@ defmodule PaymentQueue.Bench.TimeInQueue do
   @moduledoc """
   How long an item is in the queue: from just before its enqueue to the return of its take.
 
-  Paced: one producer puts one item every ten microseconds, which every queue can follow, and one worker takes them: what is
+  Paced: one producer puts one item every twenty microseconds, which every queue can follow, and one worker takes them: what is
   measured is the queue itself and how its worker waits. Saturated: two producers as fast as they can and two workers; a
   queue with a bound is then full, and its capacity sets the time.
   """
 
   alias PaymentQueue.Bench.{Adapter, Cell, Crew, Histogram, Loops, MessageAdapter, Payload, Tally, WrongResult}
 
-  @pace_ns 10_000
+  @pace_ns 20_000
 
   @type load :: :paced | :saturated
 

@@ -50,12 +50,17 @@ defmodule PaymentQueue.Bench.Charts do
 
   def of(%{name: :floors}), do: []
 
+  # A map is small beside 4 KiB: by size and by what is held, linear axes show what a logarithmic one would hide.
+  def of(%{name: :memory, rows: rows}) do
+    for {_kind, group} <- group_in_order(rows, &memory_kind/1), do: bars(group)
+  end
+
   # One chart for each unit, for only what has one unit can stand on one axis.
   def of(%{rows: rows}) do
-    for {unit, group} <- group_in_order(rows, & &1.unit),
+    for {_unit, group} <- group_in_order(rows, & &1.unit),
         chunk <- Enum.chunk_every(Enum.filter(group, &drawable?/1), @most_bars),
         chunk != [] do
-      bars(unit, chunk)
+      bars(chunk)
     end
   end
 
@@ -68,10 +73,10 @@ defmodule PaymentQueue.Bench.Charts do
 
       %{
         title: kind,
-        columns: Enum.map(workers, &plural(&1, "worker")),
+        columns: Enum.map(workers, &to_string/1),
         rows:
           for producers <- cells |> Enum.map(& &1.producers) |> Enum.uniq() |> Enum.sort() do
-            {plural(producers, "producer"), Enum.map(workers, &ratios[{producers, &1}])}
+            {to_string(producers), Enum.map(workers, &ratios[{producers, &1}])}
           end
       }
     end
@@ -97,15 +102,19 @@ defmodule PaymentQueue.Bench.Charts do
 
   defp most_common_choice(workers), do: if(4 in workers, do: 4, else: hd(workers))
 
-  defp enqueue_kind(row), do: with([_, kind] <- Regex.run(~r/^enqueue (.+), \d+ producers$/, row.name), do: kind)
-  defp enqueue_producers(row), do: ~r/(\d+) producers$/ |> Regex.run(row.name) |> List.last()
+  defp enqueue_kind(row), do: with([_, kind] <- Regex.run(~r/^enqueue (.+), \d+ producers?$/, row.name), do: kind)
+  defp enqueue_producers(row), do: ~r/(\d+) producers?$/ |> Regex.run(row.name) |> List.last()
 
   defp line(title, points) do
     {labels, rows} = Enum.unzip(points)
     chart(title, :line, labels, rows)
   end
 
-  defp bars(unit, rows), do: chart(unit, :bar, Enum.map(rows, & &1.name), rows)
+  defp bars(rows), do: chart("in #{hd(rows).unit}", :bar, Enum.map(rows, & &1.name), rows)
+
+  defp memory_kind(%{unit: unit, name: name}) do
+    {unit, Enum.find(["4 KiB", "in flight", "process heap", "queued"], &String.contains?(name, &1))}
+  end
 
   defp chart(title, kind, labels, rows) do
     series = series(rows)
@@ -142,9 +151,6 @@ defmodule PaymentQueue.Bench.Charts do
 
   defp median(nil), do: nil
   defp median(%{median: median}), do: median
-
-  defp plural(1, word), do: "1 #{word}"
-  defp plural(n, word), do: "#{n} #{word}s"
 
   defp group_in_order(list, key) do
     groups = Enum.group_by(list, key)

@@ -48,7 +48,7 @@ function draw(id, chart) {
       indexAxis: bar ? "y" : "x",
       scales: bar ? { x: values, y: labels } : { x: labels, y: values },
       plugins: {
-        legend: { position: "top", align: "start", labels: { boxWidth: 12, boxHeight: 12 } },
+        legend: { position: "top", align: "start", labels: bar ? { boxWidth: 12, boxHeight: 12 } : { usePointStyle: true, pointStyle: "line", pointStyleWidth: 24 } },
         tooltip: {
           callbacks: { label: (item) => `${item.dataset.label}: ${number(item.parsed[bar ? "x" : "y"])} ${chart.unit}` },
         },

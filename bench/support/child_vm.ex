@@ -6,6 +6,8 @@ defmodule PaymentQueue.Bench.ChildVm do
 
   alias PaymentQueue.Bench.WrongResult
 
+  # On a busy machine a VM takes its time.
+  @start_ms 120_000
   @timeout_ms 600_000
 
   @doc "The result of the function. `args` are arguments of `erl`, such as `+S 1:1`."
@@ -25,10 +27,10 @@ defmodule PaymentQueue.Bench.ChildVm do
   def with_vm(args, function) do
     paths = Enum.flat_map(:code.get_path(), fn path -> [~c"-pa", path] end)
     args = Enum.map(args, &String.to_charlist/1) ++ paths
-    {:ok, peer, _node} = :peer.start_link(%{connection: :standard_io, args: args})
+    {:ok, peer, _node} = :peer.start_link(%{connection: :standard_io, args: args, wait_boot: @start_ms})
 
     try do
-      {:ok, _} = :peer.call(peer, :application, :ensure_all_started, [:payment_queue])
+      {:ok, _} = :peer.call(peer, :application, :ensure_all_started, [:payment_queue], @start_ms)
       function.(peer)
     after
       :peer.stop(peer)

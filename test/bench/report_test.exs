@@ -143,8 +143,8 @@ defmodule PaymentQueue.Bench.ReportTest do
 
     assert map == %{
              title: "map",
-             columns: ["1 worker", "4 workers"],
-             rows: [{"1 producer", [4.0, 4.0]}, {"4 producers", [4.0, 4.0]}]
+             columns: ["1", "4"],
+             rows: [{"1", [4.0, 4.0]}, {"4", [4.0, 4.0]}]
            }
   end
 
