@@ -52,7 +52,9 @@ defmodule PaymentQueue.Bench.Charts do
 
   # A map is small beside 4 KiB: by size and by what is held, linear axes show what a logarithmic one would hide.
   def of(%{name: :memory, rows: rows}) do
-    for {_kind, group} <- group_in_order(rows, &memory_kind/1), do: bars(group)
+    for {{unit, held}, group} <- group_in_order(rows, &memory_kind/1) do
+      %{bars(group) | title: "#{held}, in #{unit}", log: false}
+    end
   end
 
   # One chart for each unit, for only what has one unit can stand on one axis.
@@ -113,7 +115,7 @@ defmodule PaymentQueue.Bench.Charts do
   defp bars(rows), do: chart("in #{hd(rows).unit}", :bar, Enum.map(rows, & &1.name), rows)
 
   defp memory_kind(%{unit: unit, name: name}) do
-    {unit, Enum.find(["4 KiB", "in flight", "process heap", "queued"], &String.contains?(name, &1))}
+    {unit, Enum.find(["queued 4 KiB", "in flight", "process heap", "queued"], &String.contains?(name, &1))}
   end
 
   defp chart(title, kind, labels, rows) do
