@@ -50,7 +50,7 @@ defmodule PaymentQueue.Bench.NativeAdapter do
 
   @impl Adapter
   def take_many(queue, n, last) do
-    settle_all(last)
+    :ok = PaymentQueue.ack_many(last)
     n |> PaymentQueue.take_many(queue: queue, timeout: :infinity) |> Enum.unzip()
   end
 
@@ -68,6 +68,4 @@ defmodule PaymentQueue.Bench.NativeAdapter do
   def bytes(queue), do: PaymentQueue.info(queue).memory
 
   defp taken({:ok, payload, lease}), do: {payload, lease}
-
-  defp settle_all(leases), do: Enum.each(leases, fn lease -> :ok = PaymentQueue.ack(lease) end)
 end
