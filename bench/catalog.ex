@@ -65,7 +65,7 @@ defmodule PaymentQueue.Bench.Catalog do
   @type size :: %{:rounds => pos_integer(), :seconds => number(), optional(atom()) => term()}
 
   @doc "How much is measured."
-  @spec size(Options.t()) :: size()
+  @spec size(Options.t() | %{quick: boolean(), rounds: pos_integer() | nil, seconds: float() | nil}) :: size()
   def size(options) do
     size = if options.quick, do: @quick, else: @full
     %{size | rounds: options.rounds || size.rounds, seconds: options.seconds || size.seconds}

@@ -10,6 +10,7 @@ defmodule PaymentQueue.Bench.Machine do
       {"load", "#{load()} (1, 5, 15 minutes, before the start)"},
       {"OTP", "#{System.otp_release()} (erts #{:erlang.system_info(:version)}, #{:erlang.system_info(:emu_flavor)})"},
       {"Elixir", System.version()},
+      {"Rust", rust()},
       {"commit", commit()},
       {"date", DateTime.utc_now() |> DateTime.truncate(:second) |> DateTime.to_string()}
     ]
@@ -111,9 +112,18 @@ defmodule PaymentQueue.Bench.Machine do
     end
   end
 
-  defp git(args) do
-    with git when git != nil <- System.find_executable("git"),
-         {output, 0} <- System.cmd(git, args, cd: __DIR__, stderr_to_stdout: true) do
+  defp rust do
+    case output("rustc", ["--version"]) do
+      {:ok, "rustc " <> version} -> version
+      :error -> "unknown"
+    end
+  end
+
+  defp git(args), do: output("git", args)
+
+  defp output(program, args) do
+    with path when path != nil <- System.find_executable(program),
+         {output, 0} <- System.cmd(path, args, cd: __DIR__, stderr_to_stdout: true) do
       {:ok, String.trim(output)}
     else
       _ -> :error

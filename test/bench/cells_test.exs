@@ -2,8 +2,19 @@ defmodule PaymentQueue.Bench.CellsTest do
   # The adapters' queues have names of their own, one each.
   use ExUnit.Case, async: false
 
-  alias PaymentQueue.Bench.{Adapter, BackPressure, Depth, EnqueueOnly, EtsAdapter, FloorCosts, Latency, Memory}
-  alias PaymentQueue.Bench.{NativeAdapter, RequestMemory, Steps, Throughput, TimeInQueue, WakeUp, WrongResult}
+  alias PaymentQueue.Bench.{Adapter, BackPressure, ChildVm, Depth, EnqueueOnly, EtsAdapter, FloorCosts, Latency, Memory}
+
+  alias PaymentQueue.Bench.{
+    NativeAdapter,
+    RequestMemory,
+    Schedulers,
+    Steps,
+    Throughput,
+    TimeInQueue,
+    WakeUp,
+    WrongResult
+  }
+
   alias PaymentQueue.{ChangingAdapter, DoublingAdapter, LosingAdapter}
 
   @faulty [LosingAdapter, DoublingAdapter, ChangingAdapter]
@@ -56,6 +67,17 @@ defmodule PaymentQueue.Bench.CellsTest do
       assert is_number(Memory.sample_in_flight(adapter, :map, 1_000))
       assert [_, _, ratio] = Depth.sample(adapter, [10, 2_000], 500)
       assert ratio > 0
+    end
+  end
+
+  test "other VMs are started with their number of schedulers, and bring wrong results over" do
+    assert ChildVm.run(System, :schedulers_online, [], ["+S", "1:1"]) == 1
+    assert_raise WrongResult, "items: expected 2, got 1", fn -> ChildVm.run(WrongResult, :check!, ["items", 2, 1]) end
+
+    for cell <- [Schedulers.cell(0.02), RequestMemory.in_flight_cell(:map), Depth.cell([10, 100], 100, 1, [])] do
+      numbers = cell.measure.(NativeAdapter, cell.prepare.(NativeAdapter))
+      assert length(numbers) == length(cell.rows)
+      assert Enum.all?(numbers, &(&1 > 0))
     end
   end
 
