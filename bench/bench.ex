@@ -49,11 +49,18 @@ defmodule PaymentQueue.Bench do
   # The others' use of the CPU is only known of cells that run in this VM, so these come first.
   defp measure(cells, rounds) do
     {timed, untimed} = Enum.split_with(cells, & &1.timed)
+    adapters = Adapter.all()
+    first = Runner.count(timed, adapters, rounds)
+    total = first + Runner.count(untimed, adapters, rounds)
     notify = Progress.start()
+
     before = Machine.cpu_reading()
-    {times, skipped} = Runner.run(timed, Adapter.all(), rounds, notify)
+    {times, skipped} = Runner.run(timed, adapters, rounds, &notify.(%{&1 | total: total}))
     others = if timed != [], do: Machine.others_percent(before, Machine.cpu_reading())
-    {more, also_skipped} = Runner.run(untimed, Adapter.all(), rounds, notify)
+
+    {more, also_skipped} =
+      Runner.run(untimed, adapters, rounds, &notify.(%{&1 | number: first + &1.number, total: total}))
+
     Progress.finish()
     {times ++ more, skipped ++ also_skipped, others_text(others)}
   end

@@ -17,11 +17,10 @@ defmodule PaymentQueue.Bench.Runner do
 
   @spec run([Cell.t()], [module()], rounds :: pos_integer(), (Progress.step() -> any())) :: {[result()], [skip()]}
   def run(cells, adapters, rounds, notify) do
-    warm_ups = for cell <- cells, adapter <- queues(cell, adapters), do: {:warm_up, cell, adapter}
-    samples = for round <- 1..rounds, step <- samples(cells, adapters, round), do: step
-    total = length(warm_ups) + length(samples)
+    steps = steps(cells, adapters, rounds)
+    total = length(steps)
 
-    (warm_ups ++ samples)
+    steps
     |> Enum.with_index(1)
     |> Enum.reduce({%{}, %{}}, fn {step, number}, taken ->
       notify.(%{number: number, total: total, what: describe(step, rounds)})
@@ -29,6 +28,15 @@ defmodule PaymentQueue.Bench.Runner do
       take(step, taken)
     end)
     |> then(fn {_prepared, numbers} -> collect(cells, adapters, numbers) end)
+  end
+
+  @doc "How many steps `run/4` will notify of."
+  @spec count([Cell.t()], [module()], rounds :: pos_integer()) :: non_neg_integer()
+  def count(cells, adapters, rounds), do: cells |> steps(adapters, rounds) |> length()
+
+  defp steps(cells, adapters, rounds) do
+    warm_ups = for cell <- cells, adapter <- queues(cell, adapters), do: {:warm_up, cell, adapter}
+    warm_ups ++ for round <- 1..rounds, step <- samples(cells, adapters, round), do: step
   end
 
   defp queues(%{adapters: :all}, adapters), do: adapters

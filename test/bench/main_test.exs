@@ -39,6 +39,33 @@ defmodule PaymentQueue.Bench.MainTest do
     assert list =~ "throughput\n  map 4+4\n"
   end
 
+  describe "--html" do
+    setup %{tmp_dir: directory} do
+      before = Map.take(System.get_env(), ["XDG_CACHE_HOME", "PATH"])
+      on_exit(fn -> System.put_env(Map.merge(%{"XDG_CACHE_HOME" => nil}, before)) end)
+      System.put_env("XDG_CACHE_HOME", directory)
+    end
+
+    test "embeds the chart library of the cache", %{tmp_dir: directory} do
+      library = Path.join(directory, "payment_queue/chart.js-4.5.1/node_modules/chart.js/dist")
+      File.mkdir_p!(library)
+      File.write!(Path.join(library, "chart.umd.js"), "/* the charts */")
+      path = Path.join(directory, "report.html")
+
+      assert {0, _output} = with_output(fn -> Bench.main(["--quick", "--only", "floors", "--html", path]) end)
+      assert File.read!(path) =~ "<script>/* the charts */</script>"
+    end
+
+    test "says before it measures what it lacks", %{tmp_dir: directory} do
+      System.put_env("PATH", directory)
+      argv = ["--quick", "--only", "floors", "--html", Path.join(directory, "report.html")]
+      {status, output} = with_output(fn -> Bench.main(argv) end)
+      assert status == 2
+      assert output =~ "--html wants Chart.js, which npm fetches: install npm"
+      refute output =~ "Floors"
+    end
+  end
+
   # Both streams: the progress is on standard error.
   defp with_output(function) do
     me = self()

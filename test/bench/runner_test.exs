@@ -72,6 +72,7 @@ defmodule PaymentQueue.Bench.RunnerTest do
     {cell, _log} = cell("a", @numbers)
     me = self()
     Runner.run([cell], @adapters, 2, &send(me, &1))
+    assert Runner.count([cell], @adapters, 2) == 11
     for number <- 1..11, do: assert_received(%{number: ^number, total: 11, what: _})
     refute_received %{number: _}
     assert Progress.line(%{number: 1, total: 4, what: "x"}, 65) =~ ~r/^░{24}   0 %  1:05  x$/u
