@@ -12,7 +12,7 @@ defmodule PaymentQueue.Bench.JsonReport do
             "queues": {"genserver": SPREAD, "ets": SPREAD, "native": SPREAD},
             "ratio": SPREAD,                       native / ets
             "floor": null | {"name": text, "value": SPREAD, "share": SPREAD},     share: 1 is all of the floor's speed
-            "goals": [{"text": text, "verdict": "met" | "missed" | "not_measured"}]
+            "goals": [{"of": "ratio" | "value" | "share", "text": text, "verdict": "met" | "missed" | "not_measured"}]
           }]
         }],
         "model": null | {"note": text, "cores": [number], "queues": {name: [{"low": number, "high": number}]}},

@@ -44,21 +44,20 @@ defmodule PaymentQueue.Bench.Text do
   def goals(tables) do
     rows =
       for row <- Summary.judged(tables), goal <- row.goals do
-        {_name, ours} = List.keyfind(row.queues, "native", 0)
-        [row.name, measured(row, goal.text, ours), goal.text, @verdicts[goal.verdict]]
+        [row.name, measured(row, goal), goal.text, @verdicts[goal.verdict]]
       end
 
     if rows == [], do: "", else: "Goals\n\n" <> grid([["", "measured", "goal", ""] | rows])
   end
 
   @doc "What a goal is about, as it was measured."
-  @spec measured(Summary.row(), goal :: String.t(), Summary.spread()) :: String.t()
-  def measured(row, goal, ours) do
-    cond do
-      goal =~ "× ets" -> Numbers.times(row.ratio && row.ratio.median)
-      goal =~ "floor" -> share(row.floor)
-      true -> "#{Numbers.text(ours && ours.median)} #{row.unit}"
-    end
+  @spec measured(Summary.row(), %{of: :ratio | :value | :share}) :: String.t()
+  def measured(row, %{of: :ratio}), do: Numbers.times(row.ratio && row.ratio.median)
+  def measured(row, %{of: :share}), do: share(row.floor)
+
+  def measured(row, %{of: :value}) do
+    {"native", ours} = List.keyfind(row.queues, "native", 0)
+    "#{Numbers.text(ours && ours.median)} #{row.unit}"
   end
 
   @doc "The model of more cores."

@@ -22,7 +22,7 @@ defmodule PaymentQueue.Bench.Summary do
           queues: [{name :: String.t(), spread()}],
           ratio: spread(),
           floor: %{name: String.t(), value: spread(), share: spread()} | nil,
-          goals: [%{text: String.t(), verdict: Goal.verdict()}]
+          goals: [%{of: :ratio | :value | :share, text: String.t(), verdict: Goal.verdict()}]
         }
 
   @type table :: %{name: atom(), title: String.t(), note: String.t(), rows: [row()]}
@@ -55,7 +55,10 @@ defmodule PaymentQueue.Bench.Summary do
       queues: for(adapter <- adapters, do: {adapter.name(), spread(values[adapter])}),
       ratio: ratio,
       floor: floor,
-      goals: for(goal <- row.goals, do: %{text: Goal.text(goal, row.unit), verdict: Goal.judge(goal, measured)})
+      goals:
+        for goal <- row.goals do
+          %{of: goal.of, text: Goal.text(goal, row.unit), verdict: Goal.judge(goal, measured)}
+        end
     }
   end
 
