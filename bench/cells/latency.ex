@@ -118,17 +118,7 @@ defmodule PaymentQueue.Bench.Latency do
     time_each(once, id, left - 1, histogram)
   end
 
-  defp percentiles(histograms) do
-    all = Histogram.merge(histograms)
-
-    for ns <- [
-          Histogram.percentile(all, 50),
-          Histogram.percentile(all, 99),
-          Histogram.percentile(all, 99.9),
-          Histogram.longest(all)
-        ],
-        do: ns / 1_000
-  end
+  defp percentiles(histograms), do: histograms |> Histogram.merge() |> Histogram.typical_us()
 
   defp nanoseconds(native), do: System.convert_time_unit(native, :native, :nanosecond)
 end

@@ -61,7 +61,7 @@ defmodule PaymentQueue.Bench.TimeInQueue do
     adapter.stop(handle)
 
     all = Histogram.merge(histograms)
-    for ns <- [percentile(all, 50), percentile(all, 99), percentile(all, 99.9), Histogram.longest(all)], do: ns / 1_000
+    Histogram.typical_us(all)
   end
 
   defp produce(_put, _handle, %{first: stop, stop: stop}, _put_at, _pace, _due), do: :ok
@@ -90,8 +90,6 @@ defmodule PaymentQueue.Bench.TimeInQueue do
         work(adapter, handle, put_at, histogram, lease, Tally.add(tally, id))
     end
   end
-
-  defp percentile(histogram, percent), do: Histogram.percentile(histogram, percent)
 
   defp now, do: System.monotonic_time(:nanosecond)
 end

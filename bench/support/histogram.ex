@@ -48,6 +48,12 @@ defmodule PaymentQueue.Bench.Histogram do
     min(find(histogram, rank, 0), longest(histogram))
   end
 
+  @doc "p50, p99, p99.9 and the longest, in µs."
+  @spec typical_us(t()) :: [float()]
+  def typical_us(histogram) do
+    for ns <- Enum.map([50, 99, 99.9], &percentile(histogram, &1)) ++ [longest(histogram)], do: ns / 1_000
+  end
+
   @spec longest(t()) :: non_neg_integer()
   def longest(histogram), do: :counters.get(histogram, @longest)
 

@@ -44,6 +44,11 @@ defmodule PaymentQueue.Bench.StatisticsTest do
       assert Histogram.count(beyond) == 1
     end
 
+    test "typically shows p50, p99, p99.9 and the longest, in µs" do
+      assert [p50, p99, p999, 10.0] = 1..10_000 |> Enum.to_list() |> filled() |> Histogram.typical_us()
+      assert p50 >= 5.0 and p50 < p99 and p99 < p999
+    end
+
     test "merged with others is one of all values" do
       merged = Histogram.merge([filled([1, 2, 3]), filled([100, 200]), Histogram.new()])
       assert Histogram.count(merged) == 5
