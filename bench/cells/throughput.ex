@@ -16,7 +16,7 @@ defmodule PaymentQueue.Bench.Throughput do
   @unbounded_items 1_000_000
   @unbounded_bytes 512 * 1024 * 1024
 
-  @floor_items 300_000
+  @floor_items 1_000_000
 
   @type shape :: %{
           kind: Payload.kind(),

@@ -47,21 +47,26 @@ defmodule PaymentQueue.Bench.HtmlReport do
 
   defp queue(row, name), do: row.queues |> List.keyfind(name, 0) |> elem(1)
 
-  defp cell(nil), do: "–"
-  defp cell(%{median: median, min: same, max: same}), do: Numbers.text(median)
+  defp cell(spread), do: with_range(spread, &Numbers.text/1)
 
-  defp cell(spread) do
-    ~s(#{Numbers.text(spread.median)} <small>#{Numbers.text(spread.min)}…#{Numbers.text(spread.max)}</small>)
+  defp ratio(spread), do: with_range(spread, &Numbers.times/1)
+
+  # A range whose ends are written alike says nothing.
+  defp with_range(nil, _write), do: "–"
+
+  defp with_range(%{median: median, min: min, max: max}, write) do
+    case {Numbers.text(min), Numbers.text(max)} do
+      {same, same} -> write.(median)
+      {min, max} -> "#{write.(median)} <small>#{min}…#{max}</small>"
+    end
   end
-
-  defp ratio(nil), do: "–"
-  defp ratio(%{median: median, min: same, max: same}), do: Numbers.times(median)
-  defp ratio(r), do: "#{Numbers.times(r.median)} <small>#{Numbers.text(r.min)}…#{Numbers.text(r.max)}</small>"
 
   defp share(%{share: %{median: share}} = floor),
     do: ~s(<span title="#{escape(floor.name)}">#{Numbers.percent(share)}</span>)
 
   defp share(_none), do: "–"
+
+  defp goals?(table), do: Enum.any?(table.rows, &(&1.goals != []))
 
   defp goals(row) do
     Enum.map_join(row.goals, "<br>", fn goal -> ~s(<span class="#{goal.verdict}">#{escape(goal.text)}</span>) end)
