@@ -6,6 +6,13 @@ defmodule PaymentQueue.MixProject do
   # While Mix reads the project of a dependency, the project that depends on it is the current one.
   @working_on_it Mix.Project.get() == nil and Mix.env() in [:dev, :test, :bench]
 
+  # The benches and the replaced queues are for those who work on it: an application that depends on PaymentQueue never
+  # gets them, nor what only they use.
+  @elixirc_paths if @working_on_it,
+                   do: ["lib", "bench"] ++ if(Mix.env() == :test, do: ["test/support"], else: []),
+                   else: ["lib"]
+  @extra_applications if @working_on_it, do: [:logger, :crypto, :eex], else: [:logger]
+
   def project do
     [
       app: :payment_queue,
@@ -14,7 +21,7 @@ defmodule PaymentQueue.MixProject do
       name: "PaymentQueue",
       description: "A bounded in-memory work queue in a Rust NIF, drained by supervised workers",
       compilers: [:payment_queue_nif] ++ Mix.compilers(),
-      elixirc_paths: elixirc_paths(Mix.env()),
+      elixirc_paths: @elixirc_paths,
       # Tests and benches use Debian's Erlang libraries (proper, mochiweb), which are no dependencies.
       prune_code_paths: not @working_on_it,
       test_coverage: [ignore_modules: [PaymentQueue.Native]],
@@ -24,23 +31,12 @@ defmodule PaymentQueue.MixProject do
     ]
   end
 
-  # The benches use crypto and EEx, the library doesn't.
-  def application, do: [extra_applications: [:logger] ++ if(@working_on_it, do: [:crypto, :eex], else: [])]
+  def application, do: [extra_applications: @extra_applications]
 
   # The workspace's Cargo.toml is the one place where the version stands.
   defp version do
     [_, version] = Regex.run(~r/^version = "(.+)"/m, File.read!(Path.join(__DIR__, "Cargo.toml")))
     version
-  end
-
-  # The benches and the replaced queues are for those who work on it: an application that depends on PaymentQueue never
-  # gets them.
-  defp elixirc_paths(env) do
-    cond do
-      not @working_on_it -> ["lib"]
-      env == :test -> ["lib", "bench", "test/support"]
-      true -> ["lib", "bench"]
-    end
   end
 
   defp package do

@@ -201,8 +201,8 @@ defmodule PaymentQueue.Bench.ReportTest do
     text = IO.iodata_to_binary(iodata)
 
     case Enum.find([:json, :jiffy], &Code.ensure_loaded?/1) do
-      :json -> :json |> apply(:decode, [text]) |> nulls()
-      :jiffy -> :jiffy.decode(text, [:return_maps, :use_nil])
+      :json -> apply(:json, :decode, [text]) |> nulls()
+      :jiffy -> apply(:jiffy, :decode, [text, [:return_maps, :use_nil]])
       nil -> flunk("neither OTP's json nor erlang-jiffy is there: bin/setup installs it")
     end
   end
