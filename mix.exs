@@ -8,9 +8,8 @@ defmodule PaymentQueue.MixProject do
 
   # The benches and the replaced queues are for those who work on it: an application that depends on PaymentQueue never
   # gets them, nor what only they use.
-  @elixirc_paths if @working_on_it,
-                   do: ["lib", "bench"] ++ if(Mix.env() == :test, do: ["test/support"], else: []),
-                   else: ["lib"]
+  @elixirc_paths if @working_on_it, do: ["lib", "bench"], else: ["lib"]
+  @test_paths if @working_on_it, do: ["test/support"], else: []
   @extra_applications if @working_on_it, do: [:logger, :crypto, :eex], else: [:logger]
 
   def project do
@@ -21,7 +20,7 @@ defmodule PaymentQueue.MixProject do
       name: "PaymentQueue",
       description: "A bounded in-memory work queue in a Rust NIF, drained by supervised workers",
       compilers: [:payment_queue_nif] ++ Mix.compilers(),
-      elixirc_paths: @elixirc_paths,
+      elixirc_paths: elixirc_paths(Mix.env()),
       # Tests and benches use Debian's Erlang libraries (proper, mochiweb), which are no dependencies.
       prune_code_paths: not @working_on_it,
       test_coverage: [ignore_modules: [PaymentQueue.Native]],
@@ -32,6 +31,10 @@ defmodule PaymentQueue.MixProject do
   end
 
   def application, do: [extra_applications: @extra_applications]
+
+  # Asked anew by each task: `mix test` changes the environment after this file was read.
+  defp elixirc_paths(:test), do: @elixirc_paths ++ @test_paths
+  defp elixirc_paths(_env), do: @elixirc_paths
 
   # The workspace's Cargo.toml is the one place where the version stands.
   defp version do
