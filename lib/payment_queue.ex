@@ -24,6 +24,7 @@ defmodule PaymentQueue do
       A lease that was redelivered is stale: settling it is refused.
     * **Order**: first in, first out; redelivered items come before fresh ones, oldest first.
     * **Survival**: the queue outlives every BEAM process, its own supervisor included. It ends with the VM.
+    * **Rate**: with `rate_limit: {n, ms}`, no more than `n` items are handed out within any `ms` milliseconds.
     * **No polling**: a parked taker is woken by the enqueue itself, and one item wakes one taker.
 
   ## Settling
@@ -74,12 +75,18 @@ defmodule PaymentQueue do
   | `max_payload_bytes:` | 1 MiB | most bytes of one payload, up to 1 GiB - 1 and to `max_bytes` |
   | `max_attempts:` | `20` | deliveries of an item before it is a dead letter, 1 to 65_535 |
   | `max_dead:` | `1_000` | dead letters kept; beyond that the oldest is dropped and counted |
+  | `rate_limit:` | `nil` | `{n, ms}`: at most `n` items are handed out within any `ms` milliseconds; see below |
   | `handler:` | none | see `PaymentQueue.Handler`; without it only the queue is started |
   | `concurrency:` | 2 per scheduler | number of workers, 0 to 65_535 |
   | `handler_timeout:` | `:infinity` | ms after which a running handler is killed and its item tried again |
   | `backoff:` | `[min: 100, max: 60_000, jitter: 0.2]` | see `PaymentQueue.Backoff` |
   | `batch:` | `[size: 1, wait: 0]` | with `size` > 1 the handler gets a list, filled for at most `wait` ms |
   | `shutdown:` | `15_000` | ms that running handlers have to finish when the tree is stopped |
+
+  With `rate_limit: {n, ms}` (`n` up to 100_000) the law is exact: in any window of `ms` milliseconds, wherever it begins, no more
+  than `n` deliveries start. Everything that hands out an item counts: `take/1`, `take_many/2`, `dequeue/1`, workers,
+  and redeliveries. A taker that comes too early finds the queue `:empty`, or waits parked, without polling, until the next delivery
+  may start. `configure/2` changes the limit of a live queue, and `nil` lifts it.
 
   On an orderly stop the queue is closed (`enqueue/2` answers `{:error, :queue_closed}`), running handlers have `shutdown`
   ms to finish, and what was not finished is in the queue for the next start. A killed tree leaves the queue open.
@@ -100,8 +107,17 @@ defmodule PaymentQueue do
   end
 
   @doc """
-  Changes `capacity:`, `max_bytes:`, `max_payload_bytes:`, `max_attempts:` or `max_dead:` of a live queue; the others keep
-  their value. A capacity below the present size refuses new items until the queue has shrunk; nothing is dropped.
+  Changes `capacity:`, `max_bytes:`, `max_payload_bytes:`, `max_attempts:`, `max_dead:` or `rate_limit:` of a live queue; the
+  others keep their value. A capacity below the present size refuses new items until the queue has shrunk; nothing is
+  dropped. Deliveries that have started count for a changed rate limit, too.
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_rate, rate_limit: {2, 60_000})
+      iex> {:ok, 3} = PaymentQueue.enqueue_many([:a, :b, :c], queue: :docs_rate)
+      iex> length(PaymentQueue.take_many(10, queue: :docs_rate))
+      2
+      iex> PaymentQueue.configure(:docs_rate, rate_limit: {3, 60_000})
+      :ok
+      iex> {:ok, :c, _lease} = PaymentQueue.take(queue: :docs_rate)
 
   Any other option cannot change on a live queue and raises `ArgumentError` (`scale/2` changes the number of workers). A
   restart of the tree applies the options of its `start_link/1` again.

@@ -12,9 +12,10 @@ defmodule PaymentQueue.Native do
   @typedoc "Address of one delivery: `{queue and consumer, slot and attempt, generation}`. Opaque to callers."
   @type lease :: {non_neg_integer(), non_neg_integer(), pos_integer()}
 
-  @typedoc "`{capacity, max_bytes, max_payload_bytes, max_attempts, max_dead}`"
+  @typedoc "`{capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit}`"
   @type settings ::
-          {pos_integer(), pos_integer(), pos_integer(), pos_integer(), non_neg_integer()}
+          {pos_integer(), pos_integer(), pos_integer(), pos_integer(), non_neg_integer(),
+           {pos_integer(), pos_integer()} | nil}
 
   @typedoc "The payload's own bytes, its external term format, or (from `peek/2` and `dead_letters/2`) the term itself."
   @type format :: :binary | :term | :decoded

@@ -11,11 +11,12 @@ defmodule PaymentQueue.Options do
   @max_workers 65_535
   @max_ms 4_294_967_295
   @max_name 200
+  @max_rate 100_000
 
   @default_max_payload 1_048_576
 
   # Settings of the native queue, in the order of `t:PaymentQueue.Native.settings/0`.
-  @settings [:capacity, :max_bytes, :max_payload_bytes, :max_attempts, :max_dead]
+  @settings [:capacity, :max_bytes, :max_payload_bytes, :max_attempts, :max_dead, :rate_limit]
 
   @start [
     name: {:name, :default},
@@ -24,6 +25,7 @@ defmodule PaymentQueue.Options do
     max_payload_bytes: {{:integer, 1, @max_payload}, @default_max_payload},
     max_attempts: {{:integer, 1, @max_attempts}, 20},
     max_dead: {{:integer, 0, @max_dead}, 1_000},
+    rate_limit: {:rate_limit, nil},
     handler: {:handler, nil},
     concurrency: {{:integer, 0, @max_workers}, nil},
     handler_timeout: {{:timeout, 1}, :infinity},
@@ -54,7 +56,6 @@ defmodule PaymentQueue.Options do
     key: [nil],
     partition: [nil],
     unique_for: [nil],
-    rate_limit: [nil],
     durability: [:none],
     engine: [nil],
     order: [:fifo],
@@ -76,6 +77,10 @@ defmodule PaymentQueue.Options do
   @doc "The settings of the native queue out of validated options."
   @spec settings(map()) :: PaymentQueue.Native.settings()
   def settings(config), do: @settings |> Enum.map(&Map.fetch!(config, &1)) |> List.to_tuple()
+
+  @doc "One of the settings of the native queue."
+  @spec setting(PaymentQueue.Native.settings(), atom()) :: term()
+  def setting(settings, key), do: elem(settings, Enum.find_index(@settings, &(&1 == key)))
 
   @doc "The settings that `PaymentQueue.configure/2` asks for, on top of the present ones."
   @spec reconfigure!(keyword(), PaymentQueue.Native.settings()) :: PaymentQueue.Native.settings()
@@ -210,6 +215,15 @@ defmodule PaymentQueue.Options do
 
   defp check!(:boolean, _option, value) when is_boolean(value), do: value
   defp check!(:boolean, option, value), do: invalid!(option, value, "true or false")
+
+  defp check!(:rate_limit, _option, nil), do: nil
+
+  defp check!(:rate_limit, _option, {n, ms} = limit)
+       when is_integer(n) and n in 1..@max_rate and is_integer(ms) and ms in 1..@max_ms,
+       do: limit
+
+  defp check!(:rate_limit, option, value),
+    do: invalid!(option, value, "{n, ms} with n in 1..#{@max_rate} and ms in 1..#{@max_ms}, or nil")
 
   defp check!(:lease, _option, {_, _, _} = lease), do: lease
   defp check!(:lease, option, value), do: invalid!(option, value, "a lease that take gave out")

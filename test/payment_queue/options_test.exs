@@ -58,11 +58,20 @@ defmodule PaymentQueue.OptionsTest do
     end
 
     test "what comes later is refused, not ignored; its default is accepted" do
-      for option <- [rate_limit: {1, 1}, unique_for: 5, durability: :sync, priorities: 2, engine: {:nats, []}] do
+      for option <- [unique_for: 5, durability: :sync, priorities: 2, engine: {:nats, []}] do
         assert refused([option]) =~ "#{inspect(elem(option, 0))} is not supported yet"
       end
 
-      queue!(durability: :none, priorities: 1, rate_limit: nil, unique_for: nil)
+      queue!(durability: :none, priorities: 1, unique_for: nil)
+    end
+
+    test "a rate limit is a number of deliveries and a window, or none" do
+      for wrong <- [{0, 1_000}, {100_001, 1_000}, {1, 0}, {1, 4_294_967_296}, {1.0, 5}, {1, 2, 3}, 10, :infinity] do
+        assert refused(rate_limit: wrong) =~ "{n, ms} with n in 1..100000 and ms in 1..4294967295, or nil"
+      end
+
+      for limit <- [nil, {1, 1}, {100_000, 4_294_967_295}],
+          do: assert(%{rate_limit: ^limit} = PaymentQueue.info(queue!(rate_limit: limit)))
     end
 
     test "options are a keyword list" do
@@ -123,7 +132,7 @@ defmodule PaymentQueue.OptionsTest do
     test "other options cannot change on a live queue" do
       queue = queue!()
 
-      for option <- [handler: Handler, name: :other, batch: [size: 2], durability: :none, rate_limit: nil] do
+      for option <- [handler: Handler, name: :other, batch: [size: 2], durability: :none, priorities: 1] do
         error = assert_raise ArgumentError, fn -> PaymentQueue.configure(queue, [option]) end
         assert error.message =~ "#{inspect(elem(option, 0))} cannot change on a live queue"
       end

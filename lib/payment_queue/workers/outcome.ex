@@ -4,7 +4,7 @@ defmodule PaymentQueue.Workers.Outcome do
 
   require Logger
 
-  alias PaymentQueue.{Backoff, Handler, Lease, Native, Reason}
+  alias PaymentQueue.{Backoff, Handler, Lease, Native, Options, Reason}
 
   @type done :: :success | :failure | :discard | :cancelled | :snoozed | :stale
 
@@ -49,13 +49,9 @@ defmodule PaymentQueue.Workers.Outcome do
   def log_timeout(queue, lease, delay, timeout) do
     attempt = Lease.attempt(lease)
 
-    case Native.settings(queue) do
-      {_, _, _, max_attempts, _} when attempt >= max_attempts ->
-        log(:error, queue, attempt, "took over #{timeout} ms for the last time, now a dead letter", :timeout, nil)
-
-      _ ->
-        log(:warning, queue, attempt, "took over #{timeout} ms, tried again in #{delay} ms", :timeout, nil)
-    end
+    if attempt >= queue |> Native.settings() |> Options.setting(:max_attempts),
+      do: log(:error, queue, attempt, "took over #{timeout} ms for the last time, now a dead letter", :timeout, nil),
+      else: log(:warning, queue, attempt, "took over #{timeout} ms, tried again in #{delay} ms", :timeout, nil)
   end
 
   # Never the payload: the reason is described with every copy of it left out.

@@ -10,7 +10,7 @@ pub(crate) enum Job {
     Inherit { queue: u32, estate: Estate, reason: Vec<u8> },
     /// Go on handing items to parked takers.
     HandOver { queue: u32 },
-    /// Scheduled items of this queue are due.
+    /// Scheduled items of this queue are due, or a delivery that its rate limit put off.
     Due { queue: u32 },
     /// No more work will come.
     Stop,
@@ -123,7 +123,7 @@ impl Agenda {
     }
 
     /// When the alarm of a queue is to ring.
-    #[cfg(all(test, not(loom)))]
+    #[cfg(test)]
     pub(crate) fn alarm_of(&self, queue: u32) -> Option<u64> {
         self.entries.lock().due.get(&queue).copied()
     }

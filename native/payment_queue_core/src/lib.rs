@@ -12,6 +12,7 @@ mod front;
 mod histogram;
 mod item;
 mod lane;
+mod limit;
 mod queue;
 mod registry;
 mod room;
@@ -23,6 +24,7 @@ mod waiters;
 pub use consumer::Lease;
 pub use error::{Refusal, StaleLease, TooManyQueues};
 pub use histogram::{Histogram, Percentiles};
+pub use limit::RateLimit;
 pub use queue::{
     Batch, DeadLetter, Delivery, Event, Info, Outcome, Park, Peeked, Queue, Refused, Settings, State, Stats, Take,
     Wakes,

@@ -8,6 +8,7 @@
 mod idle;
 mod lane;
 mod leases;
+mod rate;
 mod waiting;
 
 use crate::agenda::Agenda;

@@ -7,13 +7,14 @@
 //!                                   waiters ────┘             └─▶ dead letters
 //! ```
 //!
-//! Lock order: consumer → waiters → {front, the fresh lane's directory}; the others (schedule, dead letters, agenda, idle watchers) are
+//! Lock order: consumer → waiters → limiter → {front, the fresh lane's directory}; the others (schedule, dead letters, agenda, idle watchers) are
 //! taken alone. No callback runs under a lock.
 
 mod enqueue;
 mod inspect;
 mod operate;
 mod park;
+mod rate;
 mod settle;
 mod take;
 
@@ -29,12 +30,13 @@ use crate::counters::Counters;
 use crate::dead::DeadLetters;
 use crate::front::Front;
 use crate::lane::Lane;
+use crate::limit::{Limiter, RateLimit};
 use crate::room::Room;
 use crate::schedule::Schedule;
 use crate::sync::{Arc, AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::waiters::Waiters;
 
-/// Bounds of a queue. All can change while it runs.
+/// What can be set of a queue. All can change while it runs.
 ///
 /// ```
 /// use payment_queue_core::Settings;
@@ -54,11 +56,20 @@ pub struct Settings {
     pub max_attempts: u16,
     /// Dead letters kept.
     pub max_dead: u64,
+    /// Deliveries that may start within a window of time; `None`: any number.
+    pub rate_limit: Option<RateLimit>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { capacity: 10_000, max_bytes: 256 << 20, max_payload_bytes: 1 << 20, max_attempts: 20, max_dead: 1_000 }
+        Self {
+            capacity: 10_000,
+            max_bytes: 256 << 20,
+            max_payload_bytes: 1 << 20,
+            max_attempts: 20,
+            max_dead: 1_000,
+            rate_limit: None,
+        }
     }
 }
 
@@ -69,8 +80,13 @@ struct Limits {
     max_payload_bytes: AtomicU64,
     max_attempts: AtomicU64,
     max_dead: AtomicU64,
-    paused: AtomicU8,
+    /// What a taker must know before it takes: [`PAUSED`] and [`LIMITED`]. 0 on most queues, most of the time.
+    gate: AtomicU8,
 }
+
+const PAUSED: u8 = 1;
+/// There is a rate limit: [`Queue::limiter`] decides.
+const LIMITED: u8 = 1 << 1;
 
 /// Whether items come in and go out.
 ///
@@ -166,6 +182,7 @@ pub struct Queue<T> {
     rare: RareCounts,
     idle_watchers: IdleWatchers<T>,
     agenda: Arc<Agenda>,
+    limiter: Limiter,
 }
 
 /// Counts of what happens seldom.
@@ -198,7 +215,7 @@ impl<T: Clone + PartialEq> Queue<T> {
                 max_payload_bytes: AtomicU64::new(0),
                 max_attempts: AtomicU64::new(0),
                 max_dead: AtomicU64::new(0),
-                paused: AtomicU8::new(0),
+                gate: AtomicU8::new(0),
             },
             room: Room::new(),
             fresh: Lane::new(),
@@ -214,8 +231,10 @@ impl<T: Clone + PartialEq> Queue<T> {
                 count: AtomicUsize::new(0),
             },
             agenda,
+            limiter: Limiter::new(),
         };
-        queue.configure(settings);
+        // Nobody is parked yet.
+        let _ = queue.configure(settings);
         queue
     }
 
@@ -231,27 +250,30 @@ impl<T: Clone + PartialEq> Queue<T> {
         self.index
     }
 
-    /// Changes the bounds. A lowered bound removes nothing: it refuses until enough was taken.
+    /// Changes the settings. A lowered bound removes nothing: it refuses until enough was taken. A rate limit that is raised or
+    /// lifted hands over what parked takers wait for.
     ///
     /// ```
     /// # use payment_queue_core::{Refusal, Registry, Settings};
     /// # let registry = Registry::new(|_, _: u8, _| {});
     /// let queue = registry.create(Settings::default()).unwrap();
     /// queue.enqueue(b"a", 0).unwrap();
-    /// queue.configure(Settings { capacity: 1, ..queue.settings() });
+    /// let _wakes = queue.configure(Settings { capacity: 1, ..queue.settings() });
     /// assert_eq!(queue.enqueue(b"b", 0), Err(Refusal::Full));
     /// ```
-    pub fn configure(&self, settings: Settings) {
-        let Settings { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead } = settings;
+    #[must_use = "the owners must be told"]
+    pub fn configure(&self, settings: Settings) -> Wakes<T> {
+        let Settings { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit } = settings;
         let limits = &self.limits;
         limits.capacity.store(capacity.min(crate::MAX_CAPACITY), Ordering::Relaxed);
         limits.max_bytes.store(max_bytes.min(crate::MAX_BYTES), Ordering::Relaxed);
         limits.max_payload_bytes.store(max_payload_bytes, Ordering::Relaxed);
         limits.max_attempts.store(u64::from(max_attempts), Ordering::Relaxed);
         limits.max_dead.store(max_dead, Ordering::Relaxed);
+        self.limit_rate(rate_limit)
     }
 
-    /// The bounds in force.
+    /// The settings in force.
     ///
     /// ```
     /// # use payment_queue_core::{Registry, Settings};
@@ -267,6 +289,7 @@ impl<T: Clone + PartialEq> Queue<T> {
             max_payload_bytes: limits.max_payload_bytes.load(Ordering::Relaxed),
             max_attempts: self.max_attempts(),
             max_dead: limits.max_dead.load(Ordering::Relaxed),
+            rate_limit: self.limiter.limit(),
         }
     }
 
@@ -276,7 +299,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     }
 
     fn is_paused(&self) -> bool {
-        self.limits.paused.load(Ordering::SeqCst) != 0
+        self.limits.gate.load(Ordering::SeqCst) & PAUSED != 0
     }
 }
 

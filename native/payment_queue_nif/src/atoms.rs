@@ -43,6 +43,7 @@ rustler::atoms! {
     queue_full,
     queue_size,
     queue_unavailable,
+    rate_limit,
     redelivered,
     rejected_full,
     running,

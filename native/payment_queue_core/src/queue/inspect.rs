@@ -251,6 +251,7 @@ impl<T: Clone + PartialEq> Queue<T> {
             + self.dead.memory()
             + self.consumers.memory()
             + self.counters.memory()
+            + self.limiter.memory()
             + self.rare.large_bytes.load(Ordering::Relaxed)
     }
 

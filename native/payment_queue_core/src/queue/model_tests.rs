@@ -8,6 +8,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 
+/// One step of time, far longer than a test.
+const STEP_MS: u64 = 1_000_000;
+
 /// Choices by number mean "that one, modulo how many there are".
 #[derive(Clone, Debug)]
 enum Op {
@@ -97,15 +100,22 @@ fn settings() -> impl Strategy<Value = crate::Settings> {
     let max_payload_bytes = prop::sample::select(vec![2048, 4999, 5000, 1 << 20]);
     let max_attempts = prop::sample::select(vec![0, 1, 2, 3, 20]);
     let max_dead = prop::sample::select(vec![0, 1, 2, 5, 1000]);
-    (capacity, max_bytes, max_payload_bytes, max_attempts, max_dead).prop_map(
-        |(capacity, max_bytes, max_payload_bytes, max_attempts, max_dead)| crate::Settings {
+    let rate_limit = prop_oneof![2 => Just(None), 1 => rate_limit().prop_map(Some)];
+    (capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit).prop_map(
+        |(capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit)| crate::Settings {
             capacity,
             max_bytes,
             max_payload_bytes,
             max_attempts,
             max_dead,
+            rate_limit,
         },
     )
+}
+
+fn rate_limit() -> impl Strategy<Value = crate::RateLimit> {
+    (1..8_u32, 1..4_u32)
+        .prop_map(|(deliveries, steps)| crate::RateLimit { deliveries, window_ms: steps * STEP_MS as u32 })
 }
 
 fn op() -> impl Strategy<Value = Op> {

@@ -1,6 +1,6 @@
 //! Operations on a live queue: pause, close, wait until idle, purge, requeue.
 
-use super::{Event, Queue, Wakes};
+use super::{Event, PAUSED, Queue, Wakes};
 use crate::counters::Count;
 use crate::lane::{Body, Pop};
 use crate::sync::{Ordering, fence};
@@ -17,7 +17,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// assert!(queue.dequeue(&mut Vec::new()).is_none());
     /// ```
     pub fn pause(&self) {
-        self.limits.paused.store(1, Ordering::SeqCst);
+        self.limits.gate.fetch_or(PAUSED, Ordering::SeqCst);
     }
 
     /// Hands out again, first to those who are parked.
@@ -32,7 +32,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// assert!(queue.dequeue(&mut Vec::new()).is_some());
     /// ```
     pub fn resume(&self) -> Wakes<T> {
-        self.limits.paused.store(0, Ordering::SeqCst);
+        self.limits.gate.fetch_and(!PAUSED, Ordering::SeqCst);
         self.hand_over()
     }
 

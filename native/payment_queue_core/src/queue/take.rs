@@ -7,7 +7,7 @@ use crate::counters::{Count, Mine};
 use crate::error::StaleLease;
 use crate::item::{Facts, Payload};
 use crate::lane::Pop;
-use crate::sync::{spin_loop, yield_now};
+use crate::sync::{Ordering, spin_loop, yield_now};
 use std::sync::Arc;
 
 /// One item in the hands of its consumer.
@@ -61,7 +61,7 @@ impl Delivery {
 pub enum Take {
     /// An item, now leased.
     Delivery(Delivery),
-    /// Nothing is ready, or the queue is paused.
+    /// Nothing is ready, or the queue is paused or at its rate limit.
     Empty,
     /// The place is not this owner's: [`Queue::register`] first.
     NotRegistered,
@@ -327,17 +327,10 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// The next item for a taker, which waits a little for a record that is just being published.
     #[inline(always)]
     fn next(&self, payload: &mut Vec<u8>) -> Option<Next> {
-        if self.is_paused() {
-            return None;
+        if self.limits.gate.load(Ordering::SeqCst) != 0 {
+            return self.next_at_gate(payload);
         }
-        for spin in 0..PENDING_SPINS {
-            match self.try_pop(payload) {
-                Ok(next) => return next,
-                Err(Pending) if spin < PENDING_SPINS / 2 => spin_loop(),
-                Err(Pending) => yield_now(),
-            }
-        }
-        None
+        retry_pending(|| self.try_pop(payload))
     }
 
     pub(super) fn pop(&self, payload: &mut Vec<u8>) -> Option<Next> {
@@ -345,7 +338,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     }
 
     #[inline(always)]
-    fn try_pop(&self, payload: &mut Vec<u8>) -> Result<Option<Next>, Pending> {
+    pub(super) fn try_pop(&self, payload: &mut Vec<u8>) -> Result<Option<Next>, Pending> {
         if let Some(mut item) = self.front.pop() {
             if let Payload::Small(bytes) = &mut item.payload {
                 std::mem::swap(payload, bytes);
@@ -365,4 +358,17 @@ impl<T: Clone + PartialEq> Queue<T> {
 }
 
 /// The record at the head is claimed but not yet published.
-struct Pending;
+pub(super) struct Pending;
+
+/// Tries until no record is pending, or for as long as that is worth it.
+#[inline(always)]
+pub(super) fn retry_pending(mut attempt: impl FnMut() -> Result<Option<Next>, Pending>) -> Option<Next> {
+    for spin in 0..PENDING_SPINS {
+        match attempt() {
+            Ok(next) => return next,
+            Err(Pending) if spin < PENDING_SPINS / 2 => spin_loop(),
+            Err(Pending) => yield_now(),
+        }
+    }
+    None
+}

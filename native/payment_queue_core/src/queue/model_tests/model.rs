@@ -31,7 +31,7 @@ pub(super) struct Model {
     pub(super) closed: bool,
     pub(super) fresh: VecDeque<Item>,
     pub(super) front: BTreeMap<u64, Item>,
-    /// By delay and age.
+    /// By the step at which they are due, and age.
     pub(super) scheduled: BTreeMap<(u64, u64), (Then, Item)>,
     pub(super) dead: VecDeque<(Item, Vec<u8>)>,
     pub(super) leased: HashMap<Lease, Held>,
@@ -51,6 +51,10 @@ pub(super) struct Model {
     pub(super) dead_dropped: u64,
     pub(super) purged: u64,
     pub(super) last: u64,
+    /// Steps of time that have passed.
+    pub(super) now: u64,
+    /// Steps at which deliveries started under a rate limit.
+    pub(super) started: Vec<u64>,
 }
 
 impl Model {
@@ -121,19 +125,45 @@ impl Model {
 
     fn put_off(&mut self, delay: u64, then: Then, item: Item) {
         let number = self.next_number();
-        self.scheduled.insert((delay, number), (then, item));
+        self.scheduled.insert((self.now + delay, number), (then, item));
     }
 
     fn pop(&mut self) -> Option<Item> {
         self.front.pop_first().map(|(_, item)| item).or_else(|| self.fresh.pop_front())
     }
 
+    /// Whether the queue hands out anything now.
+    pub(super) fn is_open(&self) -> bool {
+        !self.paused && self.next_start() <= self.now
+    }
+
+    /// The step from which on a delivery may start.
+    pub(super) fn next_start(&self) -> u64 {
+        let Some(limit) = self.settings.rate_limit else { return 0 };
+        let nth_last = self.started.iter().rev().nth(limit.deliveries as usize - 1);
+        nth_last.map_or(0, |start| start + u64::from(limit.window_ms) / super::STEP_MS)
+    }
+
+    pub(super) fn configure(&mut self, settings: Settings) {
+        if settings.rate_limit.is_none() {
+            self.started.clear();
+        }
+        self.settings = settings;
+    }
+
     /// The item that a taker gets now.
     pub(super) fn take(&mut self) -> Option<Item> {
-        if self.paused {
+        if !self.is_open() {
             return None;
         }
         let item = self.pop()?;
+        if let Some(limit) = self.settings.rate_limit {
+            // As many as the limit needs to know are remembered, a later one that needs more included.
+            while self.started.len() >= limit.deliveries as usize {
+                self.started.remove(0);
+            }
+            self.started.push(self.now);
+        }
         Some(Item { attempts: item.attempts + 1, ..item })
     }
 
@@ -187,9 +217,10 @@ impl Model {
         }
     }
 
-    /// Moves what was put off by at most `delay`.
-    pub(super) fn promote(&mut self, delay: u64) {
-        let later = self.scheduled.split_off(&(delay + 1, 0));
+    /// Lets so many steps pass, and moves what is due.
+    pub(super) fn promote(&mut self, steps: u64) {
+        self.now += steps;
+        let later = self.scheduled.split_off(&(self.now + 1, 0));
         for (_, (then, item)) in std::mem::replace(&mut self.scheduled, later) {
             match then {
                 Then::Fresh => self.push_fresh(item),

@@ -3,16 +3,13 @@
 mod steps;
 
 use super::model::{Held, Item, Model};
-use super::{Op, Pick, Who};
+use super::{Op, Pick, STEP_MS, Who};
 use crate::agenda::{Agenda, Job};
 use crate::clock;
 use crate::queue::{Delivery, Event, Peeked, Queue, Refused, State, Take, Wakes};
 use crate::{Lease, Settings, StaleLease};
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// One step of delay.
-const STEP_MS: u64 = 1_000_000;
 
 pub(super) struct Run {
     queue: Queue<u32>,
@@ -98,9 +95,9 @@ impl Run {
         let registered = self.model.consumers.get(&place) == Some(&owner);
         match take {
             Take::NotRegistered => assert!(!registered),
-            Take::Empty => assert!(registered && (self.model.paused || self.model.ready().next().is_none())),
+            Take::Empty => assert!(registered && (!self.model.is_open() || self.model.ready().next().is_none())),
             Take::Delivery(delivery) => {
-                assert!(registered && !self.model.paused);
+                assert!(registered && self.model.is_open());
                 let next = self.model.ready().next().expect("the model has nothing to take");
                 assert!(delivery.large.as_deref().unwrap_or(buffer) == next.payload);
                 self.hold(place, delivery.lease, delivery.attempts);
@@ -207,7 +204,9 @@ impl Run {
 
     /// Lets so many steps of time pass, and half a one.
     fn promote(&mut self, delay: u64) {
-        let now = clock::now_ns() + (delay * STEP_MS + STEP_MS / 2) * 1_000_000;
+        clock::skip(delay * STEP_MS * 1_000_000);
+        // What was put off a little later than the step began is due at its step all the same.
+        let now = clock::now_ns() + STEP_MS / 2 * 1_000_000;
         let mut wakes = Wakes::new();
         while let Some(job) = self.agenda.try_next(now) {
             assert!(matches!(job, Job::Due { queue: 0 }));
@@ -249,9 +248,13 @@ impl Run {
         let large = self.queue.rare.large_bytes.load(std::sync::atomic::Ordering::Relaxed);
         assert_eq!(large, model.large_bytes());
         assert!(info.memory >= large);
-        assert!(model.paused || model.parked.is_empty() || ready == 0, "a wake-up was lost");
+        assert!(!model.is_open() || model.parked.is_empty() || ready == 0, "a wake-up was lost");
         assert!(model.watchers.is_empty() || !model.is_idle(), "nobody told that the queue is idle");
         let alarm = self.agenda.alarm_of(0);
+        if !model.paused && !model.parked.is_empty() && ready > 0 {
+            let next_start = clock::now_ns() + (model.next_start() - model.now) * STEP_MS * 1_000_000;
+            assert!(alarm.is_some_and(|alarm| alarm <= next_start), "nothing will wake who waits for the rate limit");
+        }
         assert!(self.queue.schedule.next_due().is_none_or(|due| alarm.is_some_and(|alarm| alarm <= due)));
         self.assert_peek(3);
     }
@@ -275,6 +278,7 @@ impl Run {
             }
         }
         self.step(Op::Resume);
+        self.step(Op::Configure(Settings { rate_limit: None, ..self.model.settings }));
         self.promote(3);
         self.step(Op::RequeueDead { max: usize::MAX });
         self.check();

@@ -23,7 +23,7 @@ impl Run {
                     let buffer = &buffer[range];
                     self.took(place, owner, Take::Delivery(delivery), buffer);
                 }
-                let more = !self.model.paused && self.model.ready().next().is_some();
+                let more = self.model.is_open() && self.model.ready().next().is_some();
                 assert!(items == max_items || !more || buffer.len() > max_bytes, "it stopped too early");
             }
             Op::SettleAndTake { lease, who } => {
@@ -171,8 +171,9 @@ impl Run {
                 self.model.closed = false;
             }
             Op::Configure(settings) => {
-                self.queue.configure(settings);
-                self.model.settings = settings;
+                let wakes = self.queue.configure(settings);
+                self.model.configure(settings);
+                self.told(wakes);
             }
             Op::Purge { max } => {
                 let (purged, wakes) = self.queue.purge(max);
