@@ -16,7 +16,7 @@ defmodule PaymentQueue.Options do
   @default_max_payload 1_048_576
 
   # Settings of the native queue, in the order of `t:PaymentQueue.Native.settings/0`.
-  @settings [:capacity, :max_bytes, :max_payload_bytes, :max_attempts, :max_dead, :rate_limit]
+  @settings [:capacity, :max_bytes, :max_payload_bytes, :max_attempts, :max_dead, :rate_limit, :unique_for]
 
   @start [
     name: {:name, :default},
@@ -26,6 +26,7 @@ defmodule PaymentQueue.Options do
     max_attempts: {{:integer, 1, @max_attempts}, 20},
     max_dead: {{:integer, 0, @max_dead}, 1_000},
     rate_limit: {:rate_limit, nil},
+    unique_for: {{:optional, 0, @max_ms}, nil},
     handler: {:handler, nil},
     concurrency: {{:integer, 0, @max_workers}, nil},
     handler_timeout: {{:timeout, 1}, :infinity},
@@ -35,7 +36,8 @@ defmodule PaymentQueue.Options do
   ]
 
   @calls %{
-    enqueue: [queue: {:name, :default}, delay: {{:integer, 0, @max_ms}, 0}],
+    enqueue: [queue: {:name, :default}, delay: {{:integer, 0, @max_ms}, 0}, key: {:any, nil}],
+    enqueue_many: [queue: {:name, :default}, delay: {{:integer, 0, @max_ms}, 0}, key: {:of_payload, nil}],
     take: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}, ack: {:lease, nil}],
     take_many: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}],
     dequeue: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}],
@@ -53,9 +55,7 @@ defmodule PaymentQueue.Options do
   # Announced for later versions. What each may be today without asking for the feature.
   @later [
     priority: [0],
-    key: [nil],
     partition: [nil],
-    unique_for: [nil],
     durability: [:none],
     engine: [nil],
     order: [:fifo],
@@ -215,6 +215,14 @@ defmodule PaymentQueue.Options do
 
   defp check!(:boolean, _option, value) when is_boolean(value), do: value
   defp check!(:boolean, option, value), do: invalid!(option, value, "true or false")
+
+  defp check!({:optional, _, _}, _option, nil), do: nil
+  defp check!({:optional, min, max}, option, value), do: check!({:integer, min, max}, option, value)
+
+  defp check!(:any, _option, value), do: value
+
+  defp check!(:of_payload, _option, value) when is_nil(value) or is_function(value, 1), do: value
+  defp check!(:of_payload, option, value), do: invalid!(option, value, "a function of the payload")
 
   defp check!(:rate_limit, _option, nil), do: nil
 

@@ -58,11 +58,16 @@ defmodule PaymentQueue.OptionsTest do
     end
 
     test "what comes later is refused, not ignored; its default is accepted" do
-      for option <- [unique_for: 5, durability: :sync, priorities: 2, engine: {:nats, []}] do
+      for option <- [durability: :sync, priorities: 2, engine: {:nats, []}] do
         assert refused([option]) =~ "#{inspect(elem(option, 0))} is not supported yet"
       end
 
-      queue!(durability: :none, priorities: 1, unique_for: nil)
+      queue!(durability: :none, priorities: 1)
+    end
+
+    test "unique_for is milliseconds, or nil" do
+      for wrong <- [-1, 4_294_967_296, 1.0, :infinity], do: assert(refused(unique_for: wrong) =~ "0..4294967295")
+      for ms <- [nil, 0, 4_294_967_295], do: assert(%{unique_for: ^ms} = PaymentQueue.info(queue!(unique_for: ms)))
     end
 
     test "a rate limit is a number of deliveries and a window, or none" do
@@ -90,9 +95,8 @@ defmodule PaymentQueue.OptionsTest do
             {~r/invalid value for :delay: -1/, fn -> PaymentQueue.enqueue(1, queue: queue, delay: -1) end},
             {~r/invalid value for :queue: "q"/, fn -> PaymentQueue.enqueue(1, queue: "q") end},
             {~r/:priority is not supported yet/, fn -> PaymentQueue.enqueue(1, queue: queue, priority: 1) end},
-            {~r/:key is not supported yet/, fn -> PaymentQueue.enqueue(1, queue: queue, key: "k") end},
             {~r/:partition is not supported yet/, fn -> PaymentQueue.enqueue(1, queue: queue, partition: "k") end},
-            {~r/:unique_for is not supported yet/, fn -> PaymentQueue.enqueue_many([1], unique_for: 9) end},
+            {~r/unknown option :unique_for/, fn -> PaymentQueue.enqueue(1, queue: queue, unique_for: 9) end},
             {~r/milliseconds in 0..4294967295, or :infinity/, fn -> PaymentQueue.take(queue: queue, timeout: -1) end},
             {~r/invalid value for :timeout/, fn -> PaymentQueue.take(queue: queue, timeout: 4_294_967_296) end},
             {~r/invalid value for :ack/, fn -> PaymentQueue.take(queue: queue, ack: :none) end},

@@ -39,6 +39,8 @@ pub(crate) struct Facts {
     pub(crate) attempts: u16,
     /// The caller's mark on the payload's format; 5 bits travel through the lane.
     pub(crate) format: u8,
+    /// Leads to what else is known about the item ([`crate::tags`]); 0: nothing is. Not above [`crate::lane::MAX_TAG`].
+    pub(crate) tag: u32,
 }
 
 /// An item on its way: in the redelivery lane, scheduled, leased or dead.

@@ -18,7 +18,9 @@ mod registry;
 mod room;
 mod schedule;
 mod sync;
+mod tags;
 mod timings;
+mod unique;
 mod waiters;
 
 pub use consumer::Lease;
@@ -26,7 +28,7 @@ pub use error::{Refusal, StaleLease, TooManyQueues};
 pub use histogram::{Histogram, Percentiles};
 pub use limit::RateLimit;
 pub use queue::{
-    Batch, DeadLetter, Delivery, Event, Info, Outcome, Park, Peeked, Queue, Refused, Settings, State, Stats, Take,
+    Batch, DeadLetter, Delivery, Event, How, Info, Outcome, Park, Peeked, Queue, Refused, Settings, State, Stats, Take,
     Wakes,
 };
 pub use registry::{MAX_QUEUES, Registry};

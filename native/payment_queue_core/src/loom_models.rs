@@ -9,6 +9,7 @@ mod idle;
 mod lane;
 mod leases;
 mod rate;
+mod unique;
 mod waiting;
 
 use crate::agenda::Agenda;

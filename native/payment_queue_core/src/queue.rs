@@ -7,7 +7,7 @@
 //!                                   waiters ────┘             └─▶ dead letters
 //! ```
 //!
-//! Lock order: consumer → waiters → limiter → {front, the fresh lane's directory}; the others (schedule, dead letters, agenda, idle watchers) are
+//! Lock order: consumer → waiters → limiter → tags → {front, the fresh lane's directory}; the others (schedule, dead letters, agenda, idle watchers) are
 //! taken alone. No callback runs under a lock.
 
 mod enqueue;
@@ -16,12 +16,14 @@ mod operate;
 mod park;
 mod rate;
 mod settle;
+mod tagged;
 mod take;
 
 pub use enqueue::Refused;
 pub use inspect::{DeadLetter, Info, Peeked, Stats};
 pub use park::Park;
 pub use settle::Outcome;
+pub use tagged::How;
 pub use take::{Batch, Delivery, Take};
 
 use crate::agenda::Agenda;
@@ -29,11 +31,12 @@ use crate::consumer::{Consumers, Lease};
 use crate::counters::Counters;
 use crate::dead::DeadLetters;
 use crate::front::Front;
-use crate::lane::Lane;
+use crate::lane::{Lane, MAX_LEN};
 use crate::limit::{Limiter, RateLimit};
 use crate::room::Room;
 use crate::schedule::Schedule;
 use crate::sync::{Arc, AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::tags::TagTable;
 use crate::waiters::Waiters;
 
 /// What can be set of a queue. All can change while it runs.
@@ -50,7 +53,7 @@ pub struct Settings {
     pub capacity: u64,
     /// Bytes of payload that may wait. At most [`MAX_BYTES`](crate::MAX_BYTES).
     pub max_bytes: u64,
-    /// Bytes of one payload.
+    /// Bytes of one payload; at most 1 GiB - 1.
     pub max_payload_bytes: u64,
     /// Deliveries of one item before it is a dead letter.
     pub max_attempts: u16,
@@ -58,6 +61,8 @@ pub struct Settings {
     pub max_dead: u64,
     /// Deliveries that may start within a window of time; `None`: any number.
     pub rate_limit: Option<RateLimit>,
+    /// How long a key is taken after its item was settled or died; `None`: items have no keys.
+    pub unique_for_ms: Option<u64>,
 }
 
 impl Default for Settings {
@@ -69,6 +74,7 @@ impl Default for Settings {
             max_attempts: 20,
             max_dead: 1_000,
             rate_limit: None,
+            unique_for_ms: None,
         }
     }
 }
@@ -183,6 +189,7 @@ pub struct Queue<T> {
     idle_watchers: IdleWatchers<T>,
     agenda: Arc<Agenda>,
     limiter: Limiter,
+    tags: TagTable,
 }
 
 /// Counts of what happens seldom.
@@ -190,6 +197,8 @@ pub struct Queue<T> {
 struct RareCounts {
     redelivered: AtomicU64,
     purged: AtomicU64,
+    /// Items refused because their key was taken.
+    duplicates: AtomicU64,
     /// Bytes of payloads that live outside the lane's segments.
     large_bytes: AtomicU64,
 }
@@ -232,6 +241,7 @@ impl<T: Clone + PartialEq> Queue<T> {
             },
             agenda,
             limiter: Limiter::new(),
+            tags: TagTable::new(),
         };
         // Nobody is parked yet.
         let _ = queue.configure(settings);
@@ -263,13 +273,15 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     #[must_use = "the owners must be told"]
     pub fn configure(&self, settings: Settings) -> Wakes<T> {
-        let Settings { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit } = settings;
+        let Settings { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit, unique_for_ms } =
+            settings;
         let limits = &self.limits;
         limits.capacity.store(capacity.min(crate::MAX_CAPACITY), Ordering::Relaxed);
         limits.max_bytes.store(max_bytes.min(crate::MAX_BYTES), Ordering::Relaxed);
-        limits.max_payload_bytes.store(max_payload_bytes, Ordering::Relaxed);
+        limits.max_payload_bytes.store(max_payload_bytes.min(MAX_LEN), Ordering::Relaxed);
         limits.max_attempts.store(u64::from(max_attempts), Ordering::Relaxed);
         limits.max_dead.store(max_dead, Ordering::Relaxed);
+        self.keep_keys_for(unique_for_ms);
         self.limit_rate(rate_limit)
     }
 
@@ -290,6 +302,7 @@ impl<T: Clone + PartialEq> Queue<T> {
             max_attempts: self.max_attempts(),
             max_dead: limits.max_dead.load(Ordering::Relaxed),
             rate_limit: self.limiter.limit(),
+            unique_for_ms: self.tags.lock().unique_for().map(|ns| ns / 1_000_000),
         }
     }
 

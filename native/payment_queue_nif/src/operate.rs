@@ -20,7 +20,7 @@ fn stats<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
 fn info<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
     let Some(queue) = queues::find(name) else { return Ok(queues::unavailable(env)) };
     let Info {
-        settings: Settings { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit },
+        settings: Settings { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit, unique_for_ms },
         state,
         queue_size,
         in_flight,
@@ -34,6 +34,8 @@ fn info<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
         dead,
         dead_dropped,
         purged,
+        duplicates,
+        keys,
         consumers,
         parked,
         oldest_ms,
@@ -63,6 +65,9 @@ fn info<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
             (atoms::dead(), number(dead)),
             (atoms::dead_dropped(), number(dead_dropped)),
             (atoms::purged(), number(purged)),
+            (atoms::duplicates(), number(duplicates)),
+            (atoms::keys(), number(keys)),
+            (atoms::unique_for(), unique_for_ms.encode(env)),
             (atoms::consumers(), number(consumers)),
             (atoms::parked(), number(parked)),
             (atoms::oldest_ms(), number(oldest_ms)),

@@ -8,6 +8,7 @@ use crate::error::StaleLease;
 use crate::item::{Facts, Payload};
 use crate::lane::Pop;
 use crate::sync::{Ordering, spin_loop, yield_now};
+use crate::tags::End;
 use std::sync::Arc;
 
 /// One item in the hands of its consumer.
@@ -260,6 +261,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         let mut next = self.next(payload)?;
         let (mine, now) = (self.counters.mine(), clock::now_ns());
         next.depart(now, mine);
+        self.end(next.facts.tag, End::Settled);
         mine.add(Count::Dequeued, 1);
         self.room.release(1, next.len(payload));
         self.forget_large(next.large.as_ref().map(|large| large.len() as u64));

@@ -11,6 +11,17 @@ pub(super) struct Item {
     pub(super) payload: Vec<u8>,
     pub(super) format: u8,
     pub(super) attempts: u16,
+    /// Its key, and a number of its own.
+    pub(super) key: Option<(u8, u64)>,
+}
+
+/// Who has a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// The item with this number.
+    By(u64),
+    /// Nobody, from this step on.
+    Until(u64),
 }
 
 /// Delay, in steps that are far longer than a test, and reason.
@@ -50,6 +61,8 @@ pub(super) struct Model {
     pub(super) rejected_full: u64,
     pub(super) dead_dropped: u64,
     pub(super) purged: u64,
+    pub(super) duplicates: u64,
+    pub(super) keys: BTreeMap<u8, Taken>,
     pub(super) last: u64,
     /// Steps of time that have passed.
     pub(super) now: u64,
@@ -95,7 +108,14 @@ impl Model {
         self.waiting().next().is_none() && self.in_flight() == 0
     }
 
-    pub(super) fn enqueue(&mut self, payload: Vec<u8>, format: u8, delay: u64) -> Result<(), Refusal> {
+    pub(super) fn enqueue(&mut self, payload: Vec<u8>, format: u8, delay: u64, key: Option<u8>) -> Result<(), Refusal> {
+        if key.is_some() && self.settings.unique_for_ms.is_none() {
+            return Err(Refusal::NoKeys);
+        }
+        if key.is_some_and(|key| !self.is_free(key)) {
+            self.duplicates += 1;
+            return Err(Refusal::Duplicate);
+        }
         let bytes = payload.len() as u64;
         if bytes > self.settings.max_payload_bytes {
             return Err(Refusal::TooLarge);
@@ -109,7 +129,9 @@ impl Model {
             return Err(Refusal::Full);
         }
         self.enqueued += 1;
-        let item = Item { order: 0, payload, format, attempts: 0 };
+        let key = key.map(|key| (key, self.next_number()));
+        self.hold(key);
+        let item = Item { order: 0, payload, format, attempts: 0, key };
         if delay == 0 {
             self.push_fresh(item)
         } else {
@@ -132,6 +154,32 @@ impl Model {
         self.front.pop_first().map(|(_, item)| item).or_else(|| self.fresh.pop_front())
     }
 
+    fn is_free(&self, key: u8) -> bool {
+        match self.keys.get(&key) {
+            None => true,
+            Some(Taken::By(_)) => false,
+            Some(Taken::Until(step)) => *step <= self.now,
+        }
+    }
+
+    fn hold(&mut self, key: Option<(u8, u64)>) {
+        if let Some((key, number)) = key {
+            self.keys.insert(key, Taken::By(number));
+        }
+    }
+
+    /// An item is done with (`settled`), or gone.
+    pub(super) fn let_go(&mut self, item: &Item, settled: bool) {
+        let Some((key, number)) = item.key else { return };
+        if self.keys.get(&key) != Some(&Taken::By(number)) {
+            return;
+        }
+        match self.settings.unique_for_ms {
+            Some(ms) if settled && ms > 0 => self.keys.insert(key, Taken::Until(self.now + ms / super::STEP_MS)),
+            _ => self.keys.remove(&key),
+        };
+    }
+
     /// Whether the queue hands out anything now.
     pub(super) fn is_open(&self) -> bool {
         !self.paused && self.next_start() <= self.now
@@ -145,6 +193,9 @@ impl Model {
     }
 
     pub(super) fn configure(&mut self, settings: Settings) {
+        if settings.unique_for_ms.is_none() {
+            self.keys.clear();
+        }
         if settings.rate_limit.is_none() {
             self.started.clear();
         }
@@ -188,6 +239,7 @@ impl Model {
     }
 
     pub(super) fn bury(&mut self, item: Item, reason: &[u8]) {
+        self.let_go(&item, true);
         self.dead.push_back((item, reason.to_vec()));
         for _ in 0..2 {
             if self.dead.len() as u64 > self.settings.max_dead {
@@ -220,6 +272,8 @@ impl Model {
     /// Lets so many steps pass, and moves what is due.
     pub(super) fn promote(&mut self, steps: u64) {
         self.now += steps;
+        let now = self.now;
+        self.keys.retain(|_, taken| !matches!(taken, Taken::Until(step) if *step <= now));
         let later = self.scheduled.split_off(&(self.now + 1, 0));
         for (_, (then, item)) in std::mem::replace(&mut self.scheduled, later) {
             match then {
@@ -231,7 +285,9 @@ impl Model {
 
     pub(super) fn purge(&mut self, max: usize) -> usize {
         let mut purged = 0;
-        while purged < max && (self.pop().is_some() || self.scheduled.pop_first().is_some()) {
+        while purged < max {
+            let Some(item) = self.pop().or_else(|| Some(self.scheduled.pop_first()?.1.1)) else { break };
+            self.let_go(&item, false);
             purged += 1;
         }
         self.purged += purged as u64;
@@ -241,6 +297,10 @@ impl Model {
     pub(super) fn requeue_dead(&mut self, max: usize) -> usize {
         let moved = max.min(self.dead.len());
         for (item, _) in self.dead.drain(..moved).collect::<Vec<_>>() {
+            if item.key.is_some_and(|(key, _)| !matches!(self.keys.get(&key), Some(Taken::By(_)))) {
+                let kept = self.settings.unique_for_ms.is_some();
+                self.hold(item.key.filter(|_| kept));
+            }
             self.push_fresh(item);
         }
         moved
