@@ -22,7 +22,7 @@ defmodule PaymentQueue do
     * **Custody**: an item belongs to the process that took it. When that process dies, by whatever exit, the item is
       back at the head of its queue at once, with its attempt count raised; after `max_attempts` it is a dead letter.
       A lease that was redelivered is stale: settling it is refused.
-    * **Order**: first in, first out; redelivered items come before fresh ones, oldest first.
+    * **Order**: by priority, then first in, first out; redelivered items come before fresh ones.
     * **Survival**: the queue outlives every BEAM process, its own supervisor included. It ends with the VM.
     * **Rate**: with `rate_limit: {n, ms}`, no more than `n` items are handed out within any `ms` milliseconds.
     * **No polling**: a parked taker is woken by the enqueue itself, and one item wakes one taker.
@@ -77,6 +77,7 @@ defmodule PaymentQueue do
   | `max_dead:` | `1_000` | dead letters kept; beyond that the oldest is dropped and counted |
   | `rate_limit:` | `nil` | `{n, ms}`: at most `n` items are handed out within any `ms` milliseconds; see below |
   | `unique_for:` | `nil` | ms for which a `key:` stays taken after its item was settled or died, 0 included; `nil`: no keys |
+  | `priorities:` | `1` | how many priorities items may have, up to 16 |
   | `handler:` | none | see `PaymentQueue.Handler`; without it only the queue is started |
   | `concurrency:` | 2 per scheduler | number of workers, 0 to 65_535 |
   | `handler_timeout:` | `:infinity` | ms after which a running handler is killed and its item tried again |
@@ -139,6 +140,8 @@ defmodule PaymentQueue do
   Options:
 
     * `queue:` (default `:default`)
+    * `priority:` 0 (default, taken first) up to the `priorities:` of the queue less one. Every item of a higher priority is taken
+      before any of a lower one; within one priority the order is first in, first out.
     * `delay:` in milliseconds (default 0), before which the item is not taken. It takes up room from the start.
     * `key:` any term but `nil`, of up to 1 KiB in external term format: the item is refused as a `:duplicate` while
       another one with an equal key is queued, scheduled or in flight, and for `unique_for:` ms after that one was settled or became a

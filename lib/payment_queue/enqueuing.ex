@@ -5,7 +5,7 @@ defmodule PaymentQueue.Enqueuing do
   alias PaymentQueue.{Native, Options, Payload}
 
   # An error that names a mistake of the caller instead of a state of the queue.
-  @typep misuse :: {:error, :no_keys}
+  @typep misuse :: {:error, :no_keys | :no_priority}
 
   @max_key 1_024
 
@@ -63,7 +63,7 @@ defmodule PaymentQueue.Enqueuing do
     end
   end
 
-  defp how(call, key), do: {call.delay, bytes(key, :key)}
+  defp how(call, key), do: {call.delay, bytes(key, :key), call.priority}
 
   # Equal terms, and only those, have equal bytes.
   defp bytes(nil, _option), do: nil
@@ -85,6 +85,14 @@ defmodule PaymentQueue.Enqueuing do
   defp answer({:error, :no_keys}, call) do
     raise ArgumentError,
           "option :key needs a queue that was started with unique_for: ms, which #{inspect(call.queue)} was not"
+  end
+
+  defp answer({:error, :no_priority}, call) do
+    %{priorities: priorities} = Native.info(call.queue)
+
+    raise ArgumentError,
+          "invalid value for :priority: #{call.priority}; allowed: 0..#{priorities - 1}, for #{inspect(call.queue)} was " <>
+            "started with priorities: #{priorities}"
   end
 
   defp answer(answer, _call), do: answer

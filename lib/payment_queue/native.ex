@@ -12,18 +12,19 @@ defmodule PaymentQueue.Native do
   @typedoc "Address of one delivery: `{queue and consumer, slot and attempt, generation}`. Opaque to callers."
   @type lease :: {non_neg_integer(), non_neg_integer(), pos_integer()}
 
-  @typedoc "`{capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit, unique_for}`"
+  @typedoc "`{capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit, unique_for, priorities}`"
   @type settings ::
           {pos_integer(), pos_integer(), pos_integer(), pos_integer(), non_neg_integer(),
-           {pos_integer(), pos_integer()} | nil, non_neg_integer() | nil}
+           {pos_integer(), pos_integer()} | nil, non_neg_integer() | nil, pos_integer()}
 
   @typedoc "The payload's own bytes, its external term format, or (from `peek/2` and `dead_letters/2`) the term itself."
   @type format :: :binary | :term | :decoded
-  @typedoc "`{delay in ms, key in bytes}`"
-  @type how :: {non_neg_integer(), binary() | nil}
+  @typedoc "`{delay in ms, key in bytes, priority}`"
+  @type how :: {non_neg_integer(), binary() | nil, non_neg_integer()}
   @type unavailable :: {:error, :queue_unavailable}
   @type refusal ::
-          {:error, :queue_full | :queue_closed | :queue_unavailable | :payload_too_large | :duplicate | :no_keys}
+          {:error,
+           :queue_full | :queue_closed | :queue_unavailable | :payload_too_large | :duplicate | :no_keys | :no_priority}
   @type settled :: :ok | {:error, :stale_lease}
   @type taken :: {:ok, term(), lease()} | {:large, lease()} | :empty | unavailable()
 
@@ -65,7 +66,7 @@ defmodule PaymentQueue.Native do
 
   @doc "As `enqueue/2` does it."
   @spec plainly() :: how()
-  def plainly, do: {0, nil}
+  def plainly, do: {0, nil, 0}
 
   @doc """
   Takes a prefix of the list, one slice a call. `{:more, n, rest}`: call again with `rest`; `{:large, n, rest}`: the head

@@ -13,10 +13,15 @@ defmodule PaymentQueue.Options do
   @max_name 200
   @max_rate 100_000
 
+  @max_priorities 16
+
   @default_max_payload 1_048_576
 
   # Settings of the native queue, in the order of `t:PaymentQueue.Native.settings/0`.
-  @settings [:capacity, :max_bytes, :max_payload_bytes, :max_attempts, :max_dead, :rate_limit, :unique_for]
+  @settings [:capacity, :max_bytes, :max_payload_bytes, :max_attempts, :max_dead, :rate_limit, :unique_for, :priorities]
+
+  # Those that can change while the queue runs.
+  @live @settings -- [:priorities]
 
   @start [
     name: {:name, :default},
@@ -27,6 +32,7 @@ defmodule PaymentQueue.Options do
     max_dead: {{:integer, 0, @max_dead}, 1_000},
     rate_limit: {:rate_limit, nil},
     unique_for: {{:optional, 0, @max_ms}, nil},
+    priorities: {{:integer, 1, @max_priorities}, 1},
     handler: {:handler, nil},
     concurrency: {{:integer, 0, @max_workers}, nil},
     handler_timeout: {{:timeout, 1}, :infinity},
@@ -35,9 +41,16 @@ defmodule PaymentQueue.Options do
     shutdown: {{:timeout, 0}, 15_000}
   ]
 
+  # What may be said of an item that is enqueued, apart from what has another form for many.
+  @item [
+    queue: {:name, :default},
+    delay: {{:integer, 0, @max_ms}, 0},
+    priority: {{:integer, 0, @max_priorities - 1}, 0}
+  ]
+
   @calls %{
-    enqueue: [queue: {:name, :default}, delay: {{:integer, 0, @max_ms}, 0}, key: {:any, nil}],
-    enqueue_many: [queue: {:name, :default}, delay: {{:integer, 0, @max_ms}, 0}, key: {:of_payload, nil}],
+    enqueue: @item ++ [key: {:any, nil}],
+    enqueue_many: @item ++ [key: {:of_payload, nil}],
     take: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}, ack: {:lease, nil}],
     take_many: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}],
     dequeue: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}],
@@ -54,13 +67,11 @@ defmodule PaymentQueue.Options do
 
   # Announced for later versions. What each may be today without asking for the feature.
   @later [
-    priority: [0],
     partition: [nil],
     durability: [:none],
     engine: [nil],
     order: [:fifo],
-    dir: [nil],
-    priorities: [1]
+    dir: [nil]
   ]
 
   @doc "Validates the options of `PaymentQueue.start_link/1` and fills in the defaults."
@@ -87,7 +98,7 @@ defmodule PaymentQueue.Options do
   def reconfigure!(opts, present) do
     keyword!(opts, "PaymentQueue.configure/2")
     Enum.each(opts, fn {key, _} -> live!(key) end)
-    schema = Keyword.take(@start, @settings)
+    schema = Keyword.take(@start, @live)
     validate!(opts, schema, "PaymentQueue.configure/2")
     merged = @settings |> Enum.zip(Tuple.to_list(present)) |> Map.new() |> Map.merge(Map.new(opts))
     merged |> bound_payload!(opts) |> settings()
@@ -155,16 +166,16 @@ defmodule PaymentQueue.Options do
 
   defp live!(key) do
     cond do
-      key in @settings ->
+      key in @live ->
         :ok
 
       Keyword.has_key?(@start, key) or Keyword.has_key?(@later, key) ->
         raise ArgumentError,
               "option #{inspect(key)} cannot change on a live queue#{instead(key)}; " <>
-                "what can: #{Enum.map_join(@settings, ", ", &inspect/1)}"
+                "what can: #{Enum.map_join(@live, ", ", &inspect/1)}"
 
       true ->
-        raise ArgumentError, "unknown option #{inspect(key)} for PaymentQueue.configure/2. " <> suggest(key, @settings)
+        raise ArgumentError, "unknown option #{inspect(key)} for PaymentQueue.configure/2. " <> suggest(key, @live)
     end
   end
 

@@ -58,11 +58,16 @@ defmodule PaymentQueue.OptionsTest do
     end
 
     test "what comes later is refused, not ignored; its default is accepted" do
-      for option <- [durability: :sync, priorities: 2, engine: {:nats, []}] do
+      for option <- [durability: :sync, engine: {:nats, []}] do
         assert refused([option]) =~ "#{inspect(elem(option, 0))} is not supported yet"
       end
 
-      queue!(durability: :none, priorities: 1)
+      queue!(durability: :none, engine: nil)
+    end
+
+    test "there are 1 to 16 priorities" do
+      for wrong <- [0, 17, nil, 1.0], do: assert(refused(priorities: wrong) =~ "an integer in 1..16")
+      for n <- [1, 16], do: assert(%{priorities: ^n} = PaymentQueue.info(queue!(priorities: n)))
     end
 
     test "unique_for is milliseconds, or nil" do
@@ -94,7 +99,10 @@ defmodule PaymentQueue.OptionsTest do
             {~r/unknown option :timeout for PaymentQueue.enqueue/, fn -> PaymentQueue.enqueue(1, timeout: 1) end},
             {~r/invalid value for :delay: -1/, fn -> PaymentQueue.enqueue(1, queue: queue, delay: -1) end},
             {~r/invalid value for :queue: "q"/, fn -> PaymentQueue.enqueue(1, queue: "q") end},
-            {~r/:priority is not supported yet/, fn -> PaymentQueue.enqueue(1, queue: queue, priority: 1) end},
+            {~r/invalid value for :priority: 1; allowed: 0\.\.0,.*priorities: 1/,
+             fn -> PaymentQueue.enqueue(1, queue: queue, priority: 1) end},
+            {~r/invalid value for :priority: 16; allowed: an integer in 0\.\.15/,
+             fn -> PaymentQueue.enqueue(1, queue: queue, priority: 16) end},
             {~r/:partition is not supported yet/, fn -> PaymentQueue.enqueue(1, queue: queue, partition: "k") end},
             {~r/unknown option :unique_for/, fn -> PaymentQueue.enqueue(1, queue: queue, unique_for: 9) end},
             {~r/milliseconds in 0..4294967295, or :infinity/, fn -> PaymentQueue.take(queue: queue, timeout: -1) end},

@@ -23,6 +23,8 @@ pub enum Refusal {
     Duplicate,
     /// The item has a key, and the queue keeps none: its settings have no `unique_for_ms`.
     NoKeys,
+    /// The settings have fewer priorities than that.
+    NoPriority,
 }
 
 impl fmt::Display for Refusal {
@@ -33,6 +35,7 @@ impl fmt::Display for Refusal {
             Self::TooLarge => "the payload is larger than max_payload_bytes",
             Self::Duplicate => "the key is taken",
             Self::NoKeys => "the queue keeps no keys",
+            Self::NoPriority => "the queue has fewer priorities",
         })
     }
 }

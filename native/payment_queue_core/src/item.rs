@@ -30,8 +30,8 @@ impl Payload {
 /// What is known about an item beside its payload.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Facts {
-    /// Position in the fresh lane: age, and so the order of redelivery. Unique among the items of a queue that have been in
-    /// the lane.
+    /// Priority, and position in its fresh lane: age, and so the order of redelivery. Unique among the items of a queue that have
+    /// been in a lane.
     pub(crate) order: u64,
     /// Time of acceptance, ns of [`crate::clock`].
     pub(crate) enqueued_at: u64,

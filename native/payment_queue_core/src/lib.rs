@@ -8,6 +8,7 @@ mod consumer;
 mod counters;
 mod dead;
 mod error;
+mod fresh;
 mod front;
 mod histogram;
 mod item;
@@ -25,6 +26,7 @@ mod waiters;
 
 pub use consumer::Lease;
 pub use error::{Refusal, StaleLease, TooManyQueues};
+pub use fresh::MAX_PRIORITIES;
 pub use histogram::{Histogram, Percentiles};
 pub use limit::RateLimit;
 pub use queue::{

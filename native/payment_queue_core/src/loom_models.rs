@@ -8,6 +8,7 @@
 mod idle;
 mod lane;
 mod leases;
+mod priorities;
 mod rate;
 mod unique;
 mod waiting;

@@ -30,8 +30,9 @@ use crate::agenda::Agenda;
 use crate::consumer::{Consumers, Lease};
 use crate::counters::Counters;
 use crate::dead::DeadLetters;
+use crate::fresh::{Fresh, MAX_PRIORITIES};
 use crate::front::Front;
-use crate::lane::{Lane, MAX_LEN};
+use crate::lane::MAX_LEN;
 use crate::limit::{Limiter, RateLimit};
 use crate::room::Room;
 use crate::schedule::Schedule;
@@ -63,6 +64,9 @@ pub struct Settings {
     pub rate_limit: Option<RateLimit>,
     /// How long a key is taken after its item was settled or died; `None`: items have no keys.
     pub unique_for_ms: Option<u64>,
+    /// How many priorities items may have: 1 to [`MAX_PRIORITIES`]. With fewer than before, items of those
+    /// that are gone keep theirs.
+    pub priorities: u8,
 }
 
 impl Default for Settings {
@@ -75,6 +79,7 @@ impl Default for Settings {
             max_dead: 1_000,
             rate_limit: None,
             unique_for_ms: None,
+            priorities: 1,
         }
     }
 }
@@ -86,6 +91,7 @@ struct Limits {
     max_payload_bytes: AtomicU64,
     max_attempts: AtomicU64,
     max_dead: AtomicU64,
+    priorities: AtomicU8,
     /// What a taker must know before it takes: [`PAUSED`] and [`LIMITED`]. 0 on most queues, most of the time.
     gate: AtomicU8,
 }
@@ -178,7 +184,7 @@ pub struct Queue<T> {
     index: u32,
     limits: Limits,
     room: Room,
-    fresh: Lane,
+    fresh: Fresh,
     front: Front,
     schedule: Schedule,
     consumers: Consumers<T>,
@@ -224,10 +230,11 @@ impl<T: Clone + PartialEq> Queue<T> {
                 max_payload_bytes: AtomicU64::new(0),
                 max_attempts: AtomicU64::new(0),
                 max_dead: AtomicU64::new(0),
+                priorities: AtomicU8::new(1),
                 gate: AtomicU8::new(0),
             },
             room: Room::new(),
-            fresh: Lane::new(),
+            fresh: Fresh::new(),
             front: Front::new(),
             schedule: Schedule::new(),
             consumers: Consumers::new(),
@@ -273,14 +280,16 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     #[must_use = "the owners must be told"]
     pub fn configure(&self, settings: Settings) -> Wakes<T> {
-        let Settings { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit, unique_for_ms } =
-            settings;
+        let Settings { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, .. } = settings;
+        let Settings { rate_limit, unique_for_ms, priorities, .. } = settings;
         let limits = &self.limits;
         limits.capacity.store(capacity.min(crate::MAX_CAPACITY), Ordering::Relaxed);
         limits.max_bytes.store(max_bytes.min(crate::MAX_BYTES), Ordering::Relaxed);
         limits.max_payload_bytes.store(max_payload_bytes.min(MAX_LEN), Ordering::Relaxed);
         limits.max_attempts.store(u64::from(max_attempts), Ordering::Relaxed);
         limits.max_dead.store(max_dead, Ordering::Relaxed);
+        self.fresh.make(priorities);
+        limits.priorities.store(priorities.clamp(1, MAX_PRIORITIES), Ordering::SeqCst);
         self.keep_keys_for(unique_for_ms);
         self.limit_rate(rate_limit)
     }
@@ -302,6 +311,7 @@ impl<T: Clone + PartialEq> Queue<T> {
             max_attempts: self.max_attempts(),
             max_dead: limits.max_dead.load(Ordering::Relaxed),
             rate_limit: self.limiter.limit(),
+            priorities: limits.priorities.load(Ordering::SeqCst),
             unique_for_ms: self.tags.lock().unique_for().map(|ns| ns / 1_000_000),
         }
     }

@@ -13,11 +13,12 @@ use crate::custody::Owner;
 struct HowTerm<'a> {
     delay_ms: u64,
     key: Option<Binary<'a>>,
+    priority: u8,
 }
 
 impl HowTerm<'_> {
     fn read(&self) -> How<'_> {
-        How { delay_ms: self.delay_ms, key: self.key.as_ref().map(Binary::as_slice) }
+        How { delay_ms: self.delay_ms, key: self.key.as_ref().map(Binary::as_slice), priority: self.priority }
     }
 }
 
@@ -28,6 +29,7 @@ fn reason(refusal: Refusal) -> Atom {
         Refusal::TooLarge => atoms::payload_too_large(),
         Refusal::Duplicate => atoms::duplicate(),
         Refusal::NoKeys => atoms::no_keys(),
+        Refusal::NoPriority => atoms::no_priority(),
     }
 }
 

@@ -20,7 +20,17 @@ fn stats<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
 fn info<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
     let Some(queue) = queues::find(name) else { return Ok(queues::unavailable(env)) };
     let Info {
-        settings: Settings { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit, unique_for_ms },
+        settings:
+            Settings {
+                capacity,
+                max_bytes,
+                max_payload_bytes,
+                max_attempts,
+                max_dead,
+                rate_limit,
+                unique_for_ms,
+                priorities,
+            },
         state,
         queue_size,
         in_flight,
@@ -68,6 +78,7 @@ fn info<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
             (atoms::duplicates(), number(duplicates)),
             (atoms::keys(), number(keys)),
             (atoms::unique_for(), unique_for_ms.encode(env)),
+            (atoms::priorities(), number(priorities.into())),
             (atoms::consumers(), number(consumers)),
             (atoms::parked(), number(parked)),
             (atoms::oldest_ms(), number(oldest_ms)),

@@ -12,22 +12,35 @@ pub(crate) struct SettingsTerm {
     max_dead: u64,
     rate_limit: Option<(u32, u32)>,
     unique_for: Option<u64>,
+    priorities: u8,
 }
 
 impl From<SettingsTerm> for Settings {
     fn from(term: SettingsTerm) -> Self {
-        let SettingsTerm { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit, unique_for } =
-            term;
-        let rate_limit = rate_limit.map(|(deliveries, window_ms)| RateLimit { deliveries, window_ms });
-        Self { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit, unique_for_ms: unique_for }
+        Self {
+            capacity: term.capacity,
+            max_bytes: term.max_bytes,
+            max_payload_bytes: term.max_payload_bytes,
+            max_attempts: term.max_attempts,
+            max_dead: term.max_dead,
+            rate_limit: term.rate_limit.map(|(deliveries, window_ms)| RateLimit { deliveries, window_ms }),
+            unique_for_ms: term.unique_for,
+            priorities: term.priorities,
+        }
     }
 }
 
 impl From<Settings> for SettingsTerm {
     fn from(settings: Settings) -> Self {
-        let Settings { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit, unique_for_ms } =
-            settings;
-        let rate_limit = rate_limit.map(|limit| (limit.deliveries, limit.window_ms));
-        Self { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit, unique_for: unique_for_ms }
+        Self {
+            capacity: settings.capacity,
+            max_bytes: settings.max_bytes,
+            max_payload_bytes: settings.max_payload_bytes,
+            max_attempts: settings.max_attempts,
+            max_dead: settings.max_dead,
+            rate_limit: settings.rate_limit.map(|limit| (limit.deliveries, limit.window_ms)),
+            unique_for: settings.unique_for_ms,
+            priorities: settings.priorities,
+        }
     }
 }

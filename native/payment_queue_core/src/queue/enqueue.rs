@@ -4,7 +4,7 @@ use super::{How, Queue, Wakes};
 use crate::clock;
 use crate::counters::Count;
 use crate::error::Refusal;
-use crate::item::{Facts, Item};
+use crate::item::Item;
 use crate::lane::Body;
 use crate::schedule::Then;
 use crate::sync::Ordering;
@@ -134,7 +134,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         if let Body::Large(bytes) = &body {
             self.rare.large_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
-        self.fresh.push(body, enqueued_at, format);
+        self.fresh.push_highest(body, enqueued_at, format);
     }
 
     /// Puts an item on the schedule. Its room is reserved already.
@@ -159,8 +159,7 @@ impl<T: Clone + PartialEq> Queue<T> {
                 }
                 Some((Then::Front, item)) => self.front.push(item),
                 Some((Then::Fresh, item)) => {
-                    let Facts { enqueued_at, format, tag, .. } = item.facts;
-                    self.fresh.push_tagged(Body::from(&item.payload), enqueued_at, format, tag);
+                    self.fresh.push_item(&item);
                 }
             }
         }

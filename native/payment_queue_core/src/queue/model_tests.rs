@@ -16,7 +16,7 @@ const STEP_MS: u64 = 1_000_000;
 #[derive(Clone, Debug)]
 enum Op {
     Enqueue { len: usize, format: u8, delay: u64 },
-    EnqueueKeyed { len: usize, delay: u64, key: u8 },
+    EnqueueWith { len: usize, delay: u64, key: Option<u8>, priority: u8 },
     EnqueueMany { lens: Vec<usize>, format: u8 },
     Register,
     Down { who: Who, reason: u8 },
@@ -104,8 +104,10 @@ fn settings() -> impl Strategy<Value = Settings> {
     let max_dead = prop::sample::select(vec![0, 1, 2, 5, 1000]);
     let rate_limit = prop_oneof![2 => Just(None), 1 => rate_limit().prop_map(Some)];
     let unique_for_ms = prop::sample::select(vec![None, Some(0), Some(STEP_MS), Some(2 * STEP_MS)]);
-    (capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit, unique_for_ms).prop_map(
-        |(capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit, unique_for_ms)| Settings {
+    let bounds = (capacity, max_bytes, max_payload_bytes, max_attempts, max_dead);
+    (bounds, rate_limit, unique_for_ms, 1..=4_u8).prop_map(|(bounds, rate_limit, unique_for_ms, priorities)| {
+        let (capacity, max_bytes, max_payload_bytes, max_attempts, max_dead) = bounds;
+        Settings {
             capacity,
             max_bytes,
             max_payload_bytes,
@@ -113,8 +115,9 @@ fn settings() -> impl Strategy<Value = Settings> {
             max_dead,
             rate_limit,
             unique_for_ms,
-        },
-    )
+            priorities,
+        }
+    })
 }
 
 fn rate_limit() -> impl Strategy<Value = crate::RateLimit> {
@@ -129,7 +132,8 @@ fn op() -> impl Strategy<Value = Op> {
     let coming = prop_oneof![
         8 => (len(), format(), Just(0)).prop_map(|(len, format, delay)| Op::Enqueue { len, format, delay }),
         4 => (len(), format(), delay()).prop_map(|(len, format, delay)| Op::Enqueue { len, format, delay }),
-        4 => (len(), delay(), 0..4_u8).prop_map(|(len, delay, key)| Op::EnqueueKeyed { len, delay, key }),
+        6 => (len(), delay(), prop_oneof![Just(None), (0..4_u8).prop_map(Some)], 0..4_u8)
+            .prop_map(|(len, delay, key, priority)| Op::EnqueueWith { len, delay, key, priority }),
         3 => (vec(len(), 0..60), format()).prop_map(|(lens, format)| Op::EnqueueMany { lens, format }),
         3 => n().prop_map(|max| Op::RequeueDead { max }),
         3 => delay().prop_map(|delay| Op::Promote { delay }),
@@ -195,8 +199,8 @@ proptest! {
     #[test]
     fn a_queue_does_what_the_model_does(settings in settings(), roomy in any::<bool>(), program in vec(op(), 1..150)) {
         // Half of the programs start with room for much, so that long queues and large estates occur.
-        let Settings { unique_for_ms, .. } = settings;
-        let settings = if roomy { Settings { unique_for_ms, ..Settings::default() } } else { settings };
+        let Settings { unique_for_ms, priorities, .. } = settings;
+        let settings = if roomy { Settings { unique_for_ms, priorities, ..Settings::default() } } else { settings };
         let mut run = run::Run::new(settings);
         for op in program {
             run.step(op);

@@ -2,8 +2,8 @@
 
 use super::{Event, PAUSED, Queue, Wakes};
 use crate::counters::Count;
-use crate::item::{Facts, Item};
-use crate::lane::{Body, Pop};
+use crate::item::Item;
+use crate::lane::Pop;
 use crate::sync::{Ordering, fence};
 use crate::tags::End;
 
@@ -206,9 +206,8 @@ impl<T: Clone + PartialEq> Queue<T> {
         while moved < max {
             let Some(item) = self.dead.pop() else { break };
             self.room.force(1, item.payload.len());
-            let Facts { enqueued_at, format, tag, .. } = item.facts;
-            self.enter_again(tag);
-            self.fresh.push_tagged(Body::from(&item.payload), enqueued_at, format, tag);
+            self.enter_again(item.facts.tag);
+            self.fresh.push_item(&item);
             moved += 1;
         }
         (moved, self.hand_over())

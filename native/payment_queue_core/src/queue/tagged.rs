@@ -28,6 +28,8 @@ pub struct How<'a> {
     /// Refuse it if an item with an equal key is queued, scheduled or leased, or was settled or died less than
     /// `unique_for_ms` ago.
     pub key: Option<&'a [u8]>,
+    /// Below the `priorities` of the settings; 0 is taken first.
+    pub priority: u8,
 }
 
 /// Expired keys are forgotten at most this often, many at once (ns). Nobody sees the difference: what has expired is free.
@@ -37,7 +39,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// As [`enqueue`](Self::enqueue), with more to say about the item. With a key, it takes the short lock of the keys.
     ///
     /// # Errors
-    /// As [`enqueue`](Self::enqueue), and [`Refusal::Duplicate`] or [`Refusal::NoKeys`].
+    /// As [`enqueue`](Self::enqueue), and [`Refusal::Duplicate`], [`Refusal::NoKeys`] or [`Refusal::NoPriority`].
     ///
     /// ```
     /// # use payment_queue_core::{How, Refusal, Registry, Settings};
@@ -49,6 +51,9 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// assert_eq!(queue.enqueue_with(b"a", 0, keyed), Err(Refusal::NoKeys), "its settings have no unique_for_ms");
     /// ```
     pub fn enqueue_with(&self, payload: &[u8], format: u8, how: How<'_>) -> Result<Wakes<T>, Refusal> {
+        if how.priority >= self.limits.priorities.load(Ordering::SeqCst) {
+            return Err(Refusal::NoPriority);
+        }
         let tag = match how.key {
             None => {
                 self.admit(payload)?;
@@ -62,7 +67,7 @@ impl<T: Clone + PartialEq> Queue<T> {
             })?,
         };
         let enqueued_at = clock::now_ns();
-        let facts = Facts { enqueued_at, format, tag, ..Facts::default() };
+        let facts = Facts { enqueued_at, format, tag, ..Facts::default() }.with_priority(how.priority);
         self.put(payload, facts, how.delay_ms);
         self.counters.mine().add(Count::Enqueued, 1);
         Ok(self.hand_over())
@@ -75,7 +80,7 @@ impl<T: Clone + PartialEq> Queue<T> {
             self.rare.large_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
         if delay_ms == 0 {
-            self.fresh.push_tagged(body, facts.enqueued_at, facts.format, facts.tag);
+            self.fresh.push(body, &facts);
         } else {
             let payload = match body {
                 Body::Inline(bytes) => Payload::Small(bytes.to_vec()),

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Item {
-    /// Given by the fresh lane; 0 before.
-    pub(super) order: u64,
+    /// Priority, and age as given by the fresh lane; 0 before.
+    pub(super) order: (u8, u64),
     pub(super) payload: Vec<u8>,
     pub(super) format: u8,
     pub(super) attempts: u16,
@@ -40,8 +40,8 @@ pub(super) struct Model {
     pub(super) settings: Settings,
     pub(super) paused: bool,
     pub(super) closed: bool,
-    pub(super) fresh: VecDeque<Item>,
-    pub(super) front: BTreeMap<u64, Item>,
+    pub(super) fresh: BTreeMap<(u8, u64), Item>,
+    pub(super) front: BTreeMap<(u8, u64), Item>,
     /// By the step at which they are due, and age.
     pub(super) scheduled: BTreeMap<(u64, u64), (Then, Item)>,
     pub(super) dead: VecDeque<(Item, Vec<u8>)>,
@@ -77,7 +77,7 @@ impl Model {
     }
 
     pub(super) fn ready(&self) -> impl Iterator<Item = &Item> {
-        self.front.values().chain(&self.fresh)
+        self.front.values().chain(self.fresh.values())
     }
 
     fn waiting(&self) -> impl Iterator<Item = &Item> {
@@ -108,7 +108,17 @@ impl Model {
         self.waiting().next().is_none() && self.in_flight() == 0
     }
 
-    pub(super) fn enqueue(&mut self, payload: Vec<u8>, format: u8, delay: u64, key: Option<u8>) -> Result<(), Refusal> {
+    pub(super) fn enqueue(
+        &mut self,
+        payload: Vec<u8>,
+        format: u8,
+        delay: u64,
+        key: Option<u8>,
+        priority: u8,
+    ) -> Result<(), Refusal> {
+        if priority >= self.settings.priorities {
+            return Err(Refusal::NoPriority);
+        }
         if key.is_some() && self.settings.unique_for_ms.is_none() {
             return Err(Refusal::NoKeys);
         }
@@ -131,7 +141,7 @@ impl Model {
         self.enqueued += 1;
         let key = key.map(|key| (key, self.next_number()));
         self.hold(key);
-        let item = Item { order: 0, payload, format, attempts: 0, key };
+        let item = Item { order: (priority, 0), payload, format, attempts: 0, key };
         if delay == 0 {
             self.push_fresh(item)
         } else {
@@ -141,8 +151,8 @@ impl Model {
     }
 
     fn push_fresh(&mut self, item: Item) {
-        let order = self.next_number();
-        self.fresh.push_back(Item { order, attempts: 0, ..item });
+        let order = (item.order.0, self.next_number());
+        self.fresh.insert(order, Item { order, attempts: 0, ..item });
     }
 
     fn put_off(&mut self, delay: u64, then: Then, item: Item) {
@@ -151,7 +161,7 @@ impl Model {
     }
 
     fn pop(&mut self) -> Option<Item> {
-        self.front.pop_first().map(|(_, item)| item).or_else(|| self.fresh.pop_front())
+        self.front.pop_first().or_else(|| self.fresh.pop_first()).map(|(_, item)| item)
     }
 
     fn is_free(&self, key: u8) -> bool {

@@ -144,16 +144,16 @@ impl Run {
                 let payload = self.payload(len);
                 let result = self.queue.enqueue_after(&payload, format, delay * STEP_MS);
                 let (wakes, result) = result.map_or_else(|e| (Wakes::new(), Err(e)), |wakes| (wakes, Ok(())));
-                assert_eq!(result, self.model.enqueue(payload, format, delay, None));
+                assert_eq!(result, self.model.enqueue(payload, format, delay, None, 0));
                 self.told(wakes);
             }
-            Op::EnqueueKeyed { len, delay, key } => {
+            Op::EnqueueWith { len, delay, key, priority } => {
                 let payload = self.payload(len);
-                let name = [key];
-                let how = How { delay_ms: delay * STEP_MS, key: Some(&name) };
+                let name = [key.unwrap_or_default()];
+                let how = How { delay_ms: delay * STEP_MS, key: key.map(|_| &name[..]), priority };
                 let result = self.queue.enqueue_with(&payload, 3, how);
                 let (wakes, result) = result.map_or_else(|e| (Wakes::new(), Err(e)), |wakes| (wakes, Ok(())));
-                assert_eq!(result, self.model.enqueue(payload, 3, delay, Some(key)));
+                assert_eq!(result, self.model.enqueue(payload, 3, delay, key, priority));
                 self.told(wakes);
             }
             Op::EnqueueMany { lens, format } => {
@@ -161,7 +161,7 @@ impl Run {
                 let (wakes, refused) = self.queue.enqueue_many(batch.iter().map(|payload| (&payload[..], format)));
                 let mut accepted = 0;
                 let failed = batch.into_iter().find_map(|payload| {
-                    let result = self.model.enqueue(payload, format, 0, None);
+                    let result = self.model.enqueue(payload, format, 0, None, 0);
                     accepted += usize::from(result.is_ok());
                     result.err()
                 });
