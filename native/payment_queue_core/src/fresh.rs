@@ -86,6 +86,9 @@ impl Fresh {
         }
     }
 
+    /// Apart, so that it stays out of the takers' registers.
+    #[cold]
+    #[inline(never)]
     fn pop_lower(&self, out: &mut Vec<u8>) -> Pop {
         for (lane, priority) in self.lower().zip(1..) {
             match lane.pop(out) {

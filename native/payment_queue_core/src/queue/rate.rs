@@ -1,6 +1,6 @@
 //! Taking through the gate: what a pause or a rate limit changes about it. A queue without either never comes here.
 
-use super::take::{Next, retry_pending};
+use super::take::{Next, Pending};
 use super::{LIMITED, Queue, Wakes};
 use crate::limit::{Later, RateLimit};
 use crate::sync::Ordering;
@@ -20,17 +20,16 @@ impl<T: Clone + PartialEq> Queue<T> {
         if was_limited { self.hand_over() } else { Wakes::new() }
     }
 
-    /// The next item for a taker of a queue whose gate was not open a moment ago.
+    /// As [`try_pop`](Self::try_pop), for a taker of a queue whose gate was not open a moment ago.
     #[cold]
-    pub(super) fn next_at_gate(&self, payload: &mut Vec<u8>) -> Option<Next> {
+    #[inline(never)]
+    pub(super) fn try_pop_at_gate(&self, payload: &mut Vec<u8>) -> Result<Option<Next>, Pending> {
         if self.is_paused() {
-            return None;
+            return Ok(None);
         }
-        retry_pending(|| {
-            let passed = self.limiter.pass(|| self.try_pop(payload), |popped| matches!(popped, Ok(Some(_))));
-            // One who may not take finds nothing. If it parks, the attempt that follows sets the alarm.
-            passed.unwrap_or(Ok(None))
-        })
+        let passed = self.limiter.pass(|| self.try_pop(payload), |popped| matches!(popped, Ok(Some(_))));
+        // One who may not take finds nothing. If it parks, the attempt that follows sets the alarm.
+        passed.unwrap_or(Ok(None))
     }
 
     /// The longest parked taker and an item for it. If there may be no delivery yet, an alarm is set for the time when there may be.

@@ -329,10 +329,16 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// The next item for a taker, which waits a little for a record that is just being published.
     #[inline(always)]
     fn next(&self, payload: &mut Vec<u8>) -> Option<Next> {
-        if self.limits.gate.load(Ordering::SeqCst) != 0 {
-            return self.next_at_gate(payload);
+        let open = self.limits.gate.load(Ordering::SeqCst) == 0;
+        for spin in 0..PENDING_SPINS {
+            let popped = if open { self.try_pop(payload) } else { self.try_pop_at_gate(payload) };
+            match popped {
+                Ok(next) => return next,
+                Err(Pending) if spin < PENDING_SPINS / 2 => spin_loop(),
+                Err(Pending) => yield_now(),
+            }
         }
-        retry_pending(|| self.try_pop(payload))
+        None
     }
 
     pub(super) fn pop(&self, payload: &mut Vec<u8>) -> Option<Next> {
@@ -361,16 +367,3 @@ impl<T: Clone + PartialEq> Queue<T> {
 
 /// The record at the head is claimed but not yet published.
 pub(super) struct Pending;
-
-/// Tries until no record is pending, or for as long as that is worth it.
-#[inline(always)]
-pub(super) fn retry_pending(mut attempt: impl FnMut() -> Result<Option<Next>, Pending>) -> Option<Next> {
-    for spin in 0..PENDING_SPINS {
-        match attempt() {
-            Ok(next) => return next,
-            Err(Pending) if spin < PENDING_SPINS / 2 => spin_loop(),
-            Err(Pending) => yield_now(),
-        }
-    }
-    None
-}
