@@ -22,8 +22,9 @@ defmodule PaymentQueue do
     * **Custody**: an item belongs to the process that took it. When that process dies, by whatever exit, the item is
       back at the head of its queue at once, with its attempt count raised; after `max_attempts` it is a dead letter.
       A lease that was redelivered is stale: settling it is refused.
-    * **Order**: first in, first out; redelivered items come before fresh ones, oldest first.
+    * **Order**: by priority, then first in, first out; redelivered items come before fresh ones.
     * **Survival**: the queue outlives every BEAM process, its own supervisor included. It ends with the VM.
+    * **Rate**: with `rate_limit: {n, ms}`, no more than `n` items are handed out within any `ms` milliseconds.
     * **No polling**: a parked taker is woken by the enqueue itself, and one item wakes one taker.
 
   ## Settling
@@ -43,8 +44,7 @@ defmodule PaymentQueue do
       :empty
   """
 
-  alias PaymentQueue.{Lease, Native, Operations, Options, Payload, Reason, Taking}
-  alias PaymentQueue.Telemetry.Events
+  alias PaymentQueue.{Enqueuing, Lease, Native, Operations, Options, Reason, Taking}
 
   @typedoc "The name of a queue: any atom but `nil`, `true` and `false`, at most 200 bytes."
   @type queue :: atom()
@@ -75,6 +75,9 @@ defmodule PaymentQueue do
   | `max_payload_bytes:` | 1 MiB | most bytes of one payload, up to 1 GiB - 1 and to `max_bytes` |
   | `max_attempts:` | `20` | deliveries of an item before it is a dead letter, 1 to 65_535 |
   | `max_dead:` | `1_000` | dead letters kept; beyond that the oldest is dropped and counted |
+  | `rate_limit:` | `nil` | `{n, ms}`: at most `n` items are handed out within any `ms` milliseconds; see below |
+  | `unique_for:` | `nil` | ms for which a `key:` stays taken after its item was settled or died, 0 included; `nil`: no keys |
+  | `priorities:` | `1` | how many priorities items may have, up to 16 |
   | `handler:` | none | see `PaymentQueue.Handler`; without it only the queue is started |
   | `concurrency:` | 2 per scheduler | number of workers, 0 to 65_535 |
   | `handler_timeout:` | `:infinity` | ms after which a running handler is killed and its item tried again |
@@ -82,6 +85,11 @@ defmodule PaymentQueue do
   | `batch:` | `[size: 1, wait: 0]` | with `size` > 1 the handler gets a list, filled for at most `wait` ms |
   | `shutdown:` | `15_000` | ms that running handlers have to finish when the tree is stopped |
   | `telemetry:` | `[spans: true, interval: 10_000, payload: false]` | whether each item's handling is an event, the ms between two `depth` events, and whether events carry payloads: see `PaymentQueue.Telemetry` |
+
+  With `rate_limit: {n, ms}` (`n` up to 100_000) the law is exact: in any window of `ms` milliseconds, wherever it begins, no more
+  than `n` deliveries start. Everything that hands out an item counts: `take/1`, `take_many/2`, `dequeue/1`, workers,
+  and redeliveries. A taker that comes too early finds the queue `:empty`, or waits parked, without polling, until the next delivery
+  may start. `configure/2` changes the limit of a live queue, and `nil` lifts it.
 
   On an orderly stop the queue is closed (`enqueue/2` answers `{:error, :queue_closed}`), running handlers have `shutdown`
   ms to finish, and what was not finished is in the queue for the next start. A killed tree leaves the queue open.
@@ -102,8 +110,18 @@ defmodule PaymentQueue do
   end
 
   @doc """
-  Changes `capacity:`, `max_bytes:`, `max_payload_bytes:`, `max_attempts:` or `max_dead:` of a live queue; the others keep
-  their value. A capacity below the present size refuses new items until the queue has shrunk; nothing is dropped.
+  Changes `capacity:`, `max_bytes:`, `max_payload_bytes:`, `max_attempts:`, `max_dead:`, `rate_limit:` or `unique_for:` of a live queue;
+  the others keep their value. A capacity below the present size refuses new items until the queue has shrunk; nothing is
+  dropped. Deliveries that have started count for a changed rate limit, too. Keys that wait for their time to be over keep it;
+  `unique_for: nil` forgets all keys.
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_rate, rate_limit: {2, 60_000})
+      iex> {:ok, 3} = PaymentQueue.enqueue_many([:a, :b, :c], queue: :docs_rate)
+      iex> length(PaymentQueue.take_many(10, queue: :docs_rate))
+      2
+      iex> PaymentQueue.configure(:docs_rate, rate_limit: {3, 60_000})
+      :ok
+      iex> {:ok, :c, _lease} = PaymentQueue.take(queue: :docs_rate)
 
   Any other option cannot change on a live queue and raises `ArgumentError` (`scale/2` changes the number of workers). A
   restart of the tree applies the options of its `start_link/1` again.
@@ -120,55 +138,54 @@ defmodule PaymentQueue do
   @doc """
   Puts a payload, any term, at the tail of a queue. Calls no process; a small payload costs a few hundred nanoseconds.
 
-  Options: `queue:` (default `:default`) and `delay:` in milliseconds (default 0), before which the item is not taken. A
-  delayed item takes up room from the start.
+  Options:
+
+    * `queue:` (default `:default`)
+    * `priority:` 0 (default, taken first) up to the `priorities:` of the queue less one. Every item of a higher priority is taken
+      before any of a lower one; within one priority the order is first in, first out.
+    * `delay:` in milliseconds (default 0), before which the item is not taken. It takes up room from the start.
+    * `key:` any term but `nil`, of up to 1 KiB in external term format: the item is refused as a `:duplicate` while
+      another one with an equal key is queued, scheduled or in flight, and for `unique_for:` ms after that one was settled or became a
+      dead letter. Of any number of processes that enqueue one key at the same time, one is accepted. The queue must have been started
+      with `unique_for:`.
 
   Answers `:ok`, or `{:error, reason}`:
 
     * `:queue_full`: there is no room for another item or for its bytes
     * `:payload_too_large`: the payload alone is over `max_payload_bytes`
+    * `:duplicate`: an item with an equal `key:` was accepted before
     * `:queue_closed`: the queue is draining or its tree was stopped
     * `:queue_unavailable`: no queue of that name was ever started
 
   Binaries are kept as they are, ordinary terms in a compact format, rarer ones in the external term format: what is taken
   out equals what was put in.
   Pids and references keep their meaning within the VM; a local function needs its module to be loaded still.
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_key, unique_for: 60_000)
+      iex> PaymentQueue.enqueue(%{id: 7, amount: 1990}, queue: :docs_key, key: 7)
+      :ok
+      iex> PaymentQueue.enqueue(%{id: 7, amount: 1990}, queue: :docs_key, key: 7)
+      {:error, :duplicate}
   """
   @spec enqueue(term(), keyword()) :: :ok | {:error, refusal()}
   def enqueue(payload, opts \\ [])
   def enqueue(payload, []), do: enqueue_to(:default, payload)
   def enqueue(payload, queue: queue) when is_atom(queue), do: enqueue_to(queue, payload)
 
-  def enqueue(payload, opts) do
-    case Options.call!(:enqueue, opts) do
-      %{queue: queue, delay: 0} -> enqueue_to(queue, payload)
-      %{queue: queue, delay: delay} -> enqueue_after(queue, payload, delay)
-    end
-  end
+  def enqueue(payload, opts), do: Enqueuing.one(payload, opts)
 
   defp enqueue_to(queue, payload) do
     case Native.enqueue(queue, payload) do
       :ok -> :ok
-      :large -> queue |> Payload.enqueue_large(payload, 0) |> accepted(queue)
-      refusal -> Events.refused(refusal, queue)
+      answer -> Enqueuing.finish(answer, queue, payload)
     end
   end
-
-  defp enqueue_after(queue, payload, delay) do
-    case Native.enqueue_after(queue, payload, delay) do
-      :large -> queue |> Payload.enqueue_large(payload, delay) |> accepted(queue)
-      answer -> accepted(answer, queue)
-    end
-  end
-
-  defp accepted(:ok, _queue), do: :ok
-  defp accepted(refusal, queue), do: Events.refused(refusal, queue)
 
   @doc """
-  Enqueues a list of payloads in their order. Options as for `enqueue/2`.
+  Enqueues a list of payloads in their order. Options as for `enqueue/2`, but `key:` is a function of the payload.
 
   `{:ok, n}`: all `n` are in. `{:error, reason, n}`: the first `n` are in, the next one was refused for `reason`, and the
-  rest was not tried: `Enum.drop(payloads, n)` is what is left to do.
+  rest was not tried: `Enum.drop(payloads, n)` is what is left to do (after a `:duplicate`, `Enum.drop(payloads, n + 1)`).
 
       iex> {:ok, _} = PaymentQueue.start_link(name: :docs_many, capacity: 2)
       iex> PaymentQueue.enqueue_many([:a, :b, :c], queue: :docs_many)
@@ -176,42 +193,12 @@ defmodule PaymentQueue do
   """
   @spec enqueue_many([term()], keyword()) :: {:ok, non_neg_integer()} | {:error, refusal(), non_neg_integer()}
   def enqueue_many(payloads, opts \\ [])
-  def enqueue_many(payloads, []) when is_list(payloads), do: enqueue_slices(:default, payloads, 0)
+  def enqueue_many(payloads, []) when is_list(payloads), do: Enqueuing.slices(:default, payloads, 0)
 
   def enqueue_many(payloads, queue: queue) when is_list(payloads) and is_atom(queue),
-    do: enqueue_slices(queue, payloads, 0)
+    do: Enqueuing.slices(queue, payloads, 0)
 
-  def enqueue_many(payloads, opts) when is_list(payloads) do
-    case Options.call!(:enqueue, opts) do
-      %{queue: queue, delay: 0} -> enqueue_slices(queue, payloads, 0)
-      %{queue: queue, delay: delay} -> enqueue_each(queue, payloads, delay, 0)
-    end
-  end
-
-  defp enqueue_slices(queue, payloads, done) do
-    case Native.enqueue_many(queue, payloads) do
-      {:ok, n} -> {:ok, done + n}
-      {:more, n, rest} -> enqueue_slices(queue, rest, done + n)
-      {:large, n, [payload | rest]} -> enqueue_one_large(queue, payload, rest, done + n)
-      {:error, reason, n} -> Events.refused({:error, reason, done + n}, queue)
-    end
-  end
-
-  defp enqueue_one_large(queue, payload, rest, done) do
-    case queue |> Payload.enqueue_large(payload, 0) |> accepted(queue) do
-      :ok -> enqueue_slices(queue, rest, done + 1)
-      {:error, reason} -> {:error, reason, done}
-    end
-  end
-
-  defp enqueue_each(_queue, [], _delay, done), do: {:ok, done}
-
-  defp enqueue_each(queue, [payload | rest], delay, done) do
-    case enqueue_after(queue, payload, delay) do
-      :ok -> enqueue_each(queue, rest, delay, done + 1)
-      {:error, reason} -> {:error, reason, done}
-    end
-  end
+  def enqueue_many(payloads, opts) when is_list(payloads), do: Enqueuing.many(payloads, opts)
 
   # --- out -----------------------------------------------------------------------------------------------------------
 

@@ -12,15 +12,19 @@ defmodule PaymentQueue.Native do
   @typedoc "Address of one delivery: `{queue and consumer, slot and attempt, generation}`. Opaque to callers."
   @type lease :: {non_neg_integer(), non_neg_integer(), pos_integer()}
 
-  @typedoc "`{capacity, max_bytes, max_payload_bytes, max_attempts, max_dead}`"
+  @typedoc "`{capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, rate_limit, unique_for, priorities}`"
   @type settings ::
-          {pos_integer(), pos_integer(), pos_integer(), pos_integer(), non_neg_integer()}
+          {pos_integer(), pos_integer(), pos_integer(), pos_integer(), non_neg_integer(),
+           {pos_integer(), pos_integer()} | nil, non_neg_integer() | nil, pos_integer()}
 
   @typedoc "The payload's own bytes, its external term format, or (from `peek/2` and `dead_letters/2`) the term itself."
   @type format :: :binary | :term | :decoded
+  @typedoc "`{delay in ms, key in bytes, priority}`"
+  @type how :: {non_neg_integer(), binary() | nil, non_neg_integer()}
   @type unavailable :: {:error, :queue_unavailable}
   @type refusal ::
-          {:error, :queue_full | :queue_closed | :queue_unavailable | :payload_too_large}
+          {:error,
+           :queue_full | :queue_closed | :queue_unavailable | :payload_too_large | :duplicate | :no_keys | :no_priority}
   @type settled :: :ok | {:error, :stale_lease}
   @type taken :: {:ok, term(), lease()} | {:large, lease()} | :empty | unavailable()
 
@@ -53,12 +57,16 @@ defmodule PaymentQueue.Native do
   @spec enqueue(atom(), term()) :: :ok | refusal() | :large
   def enqueue(_queue, _payload), do: err()
 
-  @spec enqueue_after(atom(), term(), non_neg_integer()) :: :ok | refusal() | :large
-  def enqueue_after(_queue, _payload, _delay_ms), do: err()
+  @spec enqueue_with(atom(), term(), how()) :: :ok | refusal() | :large
+  def enqueue_with(_queue, _payload, _how), do: err()
 
   @doc "On a dirty scheduler. `bytes` is the payload itself (`:binary`) or its external term format (`:term`)."
-  @spec enqueue_large(atom(), binary(), format(), non_neg_integer()) :: :ok | refusal()
-  def enqueue_large(_queue, _bytes, _format, _delay_ms), do: err()
+  @spec enqueue_large(atom(), binary(), format(), how()) :: :ok | refusal()
+  def enqueue_large(_queue, _bytes, _format, _how), do: err()
+
+  @doc "As `enqueue/2` does it."
+  @spec plainly() :: how()
+  def plainly, do: {0, nil, 0}
 
   @doc """
   Takes a prefix of the list, one slice a call. `{:more, n, rest}`: call again with `rest`; `{:large, n, rest}`: the head

@@ -11,11 +11,17 @@ defmodule PaymentQueue.Options do
   @max_workers 65_535
   @max_ms 4_294_967_295
   @max_name 200
+  @max_rate 100_000
+
+  @max_priorities 16
 
   @default_max_payload 1_048_576
 
   # Settings of the native queue, in the order of `t:PaymentQueue.Native.settings/0`.
-  @settings [:capacity, :max_bytes, :max_payload_bytes, :max_attempts, :max_dead]
+  @settings [:capacity, :max_bytes, :max_payload_bytes, :max_attempts, :max_dead, :rate_limit, :unique_for, :priorities]
+
+  # Those that can change while the queue runs.
+  @live @settings -- [:priorities]
 
   @start [
     name: {:name, :default},
@@ -24,6 +30,9 @@ defmodule PaymentQueue.Options do
     max_payload_bytes: {{:integer, 1, @max_payload}, @default_max_payload},
     max_attempts: {{:integer, 1, @max_attempts}, 20},
     max_dead: {{:integer, 0, @max_dead}, 1_000},
+    rate_limit: {:rate_limit, nil},
+    unique_for: {{:optional, 0, @max_ms}, nil},
+    priorities: {{:integer, 1, @max_priorities}, 1},
     handler: {:handler, nil},
     concurrency: {{:integer, 0, @max_workers}, nil},
     handler_timeout: {{:timeout, 1}, :infinity},
@@ -33,8 +42,16 @@ defmodule PaymentQueue.Options do
     telemetry: {:telemetry, []}
   ]
 
+  # What may be said of an item that is enqueued, apart from what has another form for many.
+  @item [
+    queue: {:name, :default},
+    delay: {{:integer, 0, @max_ms}, 0},
+    priority: {{:integer, 0, @max_priorities - 1}, 0}
+  ]
+
   @calls %{
-    enqueue: [queue: {:name, :default}, delay: {{:integer, 0, @max_ms}, 0}],
+    enqueue: @item ++ [key: {:any, nil}],
+    enqueue_many: @item ++ [key: {:of_payload, nil}],
     take: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}, ack: {:lease, nil}],
     take_many: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}],
     dequeue: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}],
@@ -59,16 +76,11 @@ defmodule PaymentQueue.Options do
 
   # Announced for later versions. What each may be today without asking for the feature.
   @later [
-    priority: [0],
-    key: [nil],
     partition: [nil],
-    unique_for: [nil],
-    rate_limit: [nil],
     durability: [:none],
     engine: [nil],
     order: [:fifo],
-    dir: [nil],
-    priorities: [1]
+    dir: [nil]
   ]
 
   @doc "Validates the options of `PaymentQueue.start_link/1` and fills in the defaults."
@@ -101,12 +113,16 @@ defmodule PaymentQueue.Options do
   @spec settings(map()) :: PaymentQueue.Native.settings()
   def settings(config), do: @settings |> Enum.map(&Map.fetch!(config, &1)) |> List.to_tuple()
 
+  @doc "One of the settings of the native queue."
+  @spec setting(PaymentQueue.Native.settings(), atom()) :: term()
+  def setting(settings, key), do: elem(settings, Enum.find_index(@settings, &(&1 == key)))
+
   @doc "The settings that `PaymentQueue.configure/2` asks for, on top of the present ones."
   @spec reconfigure!(keyword(), PaymentQueue.Native.settings()) :: PaymentQueue.Native.settings()
   def reconfigure!(opts, present) do
     keyword!(opts, "PaymentQueue.configure/2")
     Enum.each(opts, fn {key, _} -> live!(key) end)
-    schema = Keyword.take(@start, @settings)
+    schema = Keyword.take(@start, @live)
     validate!(opts, schema, "PaymentQueue.configure/2")
     merged = @settings |> Enum.zip(Tuple.to_list(present)) |> Map.new() |> Map.merge(Map.new(opts))
     merged |> bound_payload!(opts) |> settings()
@@ -174,16 +190,16 @@ defmodule PaymentQueue.Options do
 
   defp live!(key) do
     cond do
-      key in @settings ->
+      key in @live ->
         :ok
 
       Keyword.has_key?(@start, key) or Keyword.has_key?(@later, key) ->
         raise ArgumentError,
               "option #{inspect(key)} cannot change on a live queue#{instead(key)}; " <>
-                "what can: #{Enum.map_join(@settings, ", ", &inspect/1)}"
+                "what can: #{Enum.map_join(@live, ", ", &inspect/1)}"
 
       true ->
-        raise ArgumentError, "unknown option #{inspect(key)} for PaymentQueue.configure/2. " <> suggest(key, @settings)
+        raise ArgumentError, "unknown option #{inspect(key)} for PaymentQueue.configure/2. " <> suggest(key, @live)
     end
   end
 
@@ -242,6 +258,23 @@ defmodule PaymentQueue.Options do
       {:error, allowed} -> invalid!(option, value, allowed)
     end
   end
+
+  defp check!({:optional, _, _}, _option, nil), do: nil
+  defp check!({:optional, min, max}, option, value), do: check!({:integer, min, max}, option, value)
+
+  defp check!(:any, _option, value), do: value
+
+  defp check!(:of_payload, _option, value) when is_nil(value) or is_function(value, 1), do: value
+  defp check!(:of_payload, option, value), do: invalid!(option, value, "a function of the payload")
+
+  defp check!(:rate_limit, _option, nil), do: nil
+
+  defp check!(:rate_limit, _option, {n, ms} = limit)
+       when is_integer(n) and n in 1..@max_rate and is_integer(ms) and ms in 1..@max_ms,
+       do: limit
+
+  defp check!(:rate_limit, option, value),
+    do: invalid!(option, value, "{n, ms} with n in 1..#{@max_rate} and ms in 1..#{@max_ms}, or nil")
 
   defp check!(:lease, _option, {_, _, _} = lease), do: lease
   defp check!(:lease, option, value), do: invalid!(option, value, "a lease that take gave out")

@@ -6,12 +6,12 @@ defmodule PaymentQueue.Payload do
   alias PaymentQueue.Native
 
   @doc "Enqueues what the short NIF call answered `:large` to."
-  @spec enqueue_large(atom(), term(), non_neg_integer()) :: :ok | Native.refusal()
-  def enqueue_large(queue, payload, delay) when is_binary(payload),
-    do: Native.enqueue_large(queue, payload, :binary, delay)
+  @spec enqueue_large(atom(), term(), Native.how()) :: :ok | Native.refusal()
+  def enqueue_large(queue, payload, how) when is_binary(payload),
+    do: Native.enqueue_large(queue, payload, :binary, how)
 
-  def enqueue_large(queue, payload, delay),
-    do: Native.enqueue_large(queue, :erlang.term_to_binary(payload), :term, delay)
+  def enqueue_large(queue, payload, how),
+    do: Native.enqueue_large(queue, :erlang.term_to_binary(payload), :term, how)
 
   @doc "The payload of a lease that was delivered to a parked taker."
   @spec fetch(Native.lease()) :: {:ok, term()} | {:error, :stale_lease}

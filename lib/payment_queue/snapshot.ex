@@ -3,7 +3,7 @@ defmodule PaymentQueue.Snapshot do
   # One look at a queue, and what happened between two looks: the content of the dashboard, of `mix payment_queue.top` and
   # of the LiveDashboard page. Nothing is kept in between, so nobody pays for rates that nobody looks at.
 
-  alias PaymentQueue.{Histogram, Native, Workers}
+  alias PaymentQueue.{Histogram, Native, Options, Workers}
 
   @counters [:enqueued, :settled, :redelivered, :rejected_full]
 
@@ -65,7 +65,7 @@ defmodule PaymentQueue.Snapshot do
         state: Native.state(queue),
         queue_size: stats.queue_size,
         in_flight: stats.in_flight,
-        capacity: queue |> Native.settings() |> elem(0)
+        capacity: queue |> Native.settings() |> Options.setting(:capacity)
       }
     end
   end

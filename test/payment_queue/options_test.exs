@@ -61,11 +61,30 @@ defmodule PaymentQueue.OptionsTest do
     end
 
     test "what comes later is refused, not ignored; its default is accepted" do
-      for option <- [rate_limit: {1, 1}, unique_for: 5, durability: :sync, priorities: 2, engine: {:nats, []}] do
+      for option <- [durability: :sync, engine: {:nats, []}] do
         assert refused([option]) =~ "#{inspect(elem(option, 0))} is not supported yet"
       end
 
-      queue!(durability: :none, priorities: 1, rate_limit: nil, unique_for: nil)
+      queue!(durability: :none, engine: nil)
+    end
+
+    test "there are 1 to 16 priorities" do
+      for wrong <- [0, 17, nil, 1.0], do: assert(refused(priorities: wrong) =~ "an integer in 1..16")
+      for n <- [1, 16], do: assert(%{priorities: ^n} = PaymentQueue.info(queue!(priorities: n)))
+    end
+
+    test "unique_for is milliseconds, or nil" do
+      for wrong <- [-1, 4_294_967_296, 1.0, :infinity], do: assert(refused(unique_for: wrong) =~ "0..4294967295")
+      for ms <- [nil, 0, 4_294_967_295], do: assert(%{unique_for: ^ms} = PaymentQueue.info(queue!(unique_for: ms)))
+    end
+
+    test "a rate limit is a number of deliveries and a window, or none" do
+      for wrong <- [{0, 1_000}, {100_001, 1_000}, {1, 0}, {1, 4_294_967_296}, {1.0, 5}, {1, 2, 3}, 10, :infinity] do
+        assert refused(rate_limit: wrong) =~ "{n, ms} with n in 1..100000 and ms in 1..4294967295, or nil"
+      end
+
+      for limit <- [nil, {1, 1}, {100_000, 4_294_967_295}],
+          do: assert(%{rate_limit: ^limit} = PaymentQueue.info(queue!(rate_limit: limit)))
     end
 
     test "options are a keyword list" do
@@ -83,10 +102,12 @@ defmodule PaymentQueue.OptionsTest do
             {~r/unknown option :timeout for PaymentQueue.enqueue/, fn -> PaymentQueue.enqueue(1, timeout: 1) end},
             {~r/invalid value for :delay: -1/, fn -> PaymentQueue.enqueue(1, queue: queue, delay: -1) end},
             {~r/invalid value for :queue: "q"/, fn -> PaymentQueue.enqueue(1, queue: "q") end},
-            {~r/:priority is not supported yet/, fn -> PaymentQueue.enqueue(1, queue: queue, priority: 1) end},
-            {~r/:key is not supported yet/, fn -> PaymentQueue.enqueue(1, queue: queue, key: "k") end},
+            {~r/invalid value for :priority: 1; allowed: 0\.\.0,.*priorities: 1/,
+             fn -> PaymentQueue.enqueue(1, queue: queue, priority: 1) end},
+            {~r/invalid value for :priority: 16; allowed: an integer in 0\.\.15/,
+             fn -> PaymentQueue.enqueue(1, queue: queue, priority: 16) end},
             {~r/:partition is not supported yet/, fn -> PaymentQueue.enqueue(1, queue: queue, partition: "k") end},
-            {~r/:unique_for is not supported yet/, fn -> PaymentQueue.enqueue_many([1], unique_for: 9) end},
+            {~r/unknown option :unique_for/, fn -> PaymentQueue.enqueue(1, queue: queue, unique_for: 9) end},
             {~r/milliseconds in 0..4294967295, or :infinity/, fn -> PaymentQueue.take(queue: queue, timeout: -1) end},
             {~r/invalid value for :timeout/, fn -> PaymentQueue.take(queue: queue, timeout: 4_294_967_296) end},
             {~r/invalid value for :ack/, fn -> PaymentQueue.take(queue: queue, ack: :none) end},
@@ -126,7 +147,7 @@ defmodule PaymentQueue.OptionsTest do
     test "other options cannot change on a live queue" do
       queue = queue!()
 
-      for option <- [handler: Handler, name: :other, batch: [size: 2], durability: :none, rate_limit: nil] do
+      for option <- [handler: Handler, name: :other, batch: [size: 2], durability: :none, priorities: 1] do
         error = assert_raise ArgumentError, fn -> PaymentQueue.configure(queue, [option]) end
         assert error.message =~ "#{inspect(elem(option, 0))} cannot change on a live queue"
       end

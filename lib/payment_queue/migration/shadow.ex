@@ -4,18 +4,18 @@ defmodule PaymentQueue.Migration.Shadow do
   # away. The application's handler is unknown to it, so a copy cannot be handled; nor can copies pile up.
 
   alias PaymentQueue.Migration.Route
-  alias PaymentQueue.{Native, Operations}
+  alias PaymentQueue.{Native, Operations, Options}
 
   @doc "The child that takes the copies; the real queue has to exist."
   @spec child_spec(Route.t()) :: Supervisor.child_spec()
   def child_spec(%{queue: queue, shadow: shadow}) do
-    {capacity, max_bytes, max_payload_bytes, _, _} = queue |> Native.settings() |> Operations.known!(queue)
+    settings = queue |> Native.settings() |> Operations.known!(queue)
 
     PaymentQueue.child_spec(
       name: shadow,
-      capacity: capacity,
-      max_bytes: max_bytes,
-      max_payload_bytes: max_payload_bytes,
+      capacity: Options.setting(settings, :capacity),
+      max_bytes: Options.setting(settings, :max_bytes),
+      max_payload_bytes: Options.setting(settings, :max_payload_bytes),
       handler: {__MODULE__, :discard, []},
       batch: [size: 100],
       concurrency: 1

@@ -121,6 +121,8 @@ defmodule PaymentQueue.Testing.Names do
       :ok = Native.close(name)
       {:ok, _} = Operations.requeue_dead(name, :all)
       {:ok, _} = Operations.purge(name)
+      # The keys of the last borrower are none of the next one's.
+      Operations.configure(name, unique_for: nil)
     end
   end
 end

@@ -4,7 +4,7 @@ defmodule PaymentQueue.Workers.Outcome do
 
   require Logger
 
-  alias PaymentQueue.{Backoff, Handler, Lease, Native, Reason}
+  alias PaymentQueue.{Backoff, Handler, Lease, Native, Options, Reason}
 
   @type done :: :success | :failure | :discard | :cancelled | :snoozed | :stale
 
@@ -49,14 +49,12 @@ defmodule PaymentQueue.Workers.Outcome do
   def log_timeout(queue, lease, delay, timeout) do
     attempt = Lease.attempt(lease)
 
-    case Native.settings(queue) do
-      {_, _, _, max_attempts, _} when attempt >= max_attempts ->
-        log(:error, queue, attempt, "took over #{timeout} ms for the last time, now a dead letter", :timeout, nil)
-        :discard
-
-      _ ->
-        log(:warning, queue, attempt, "took over #{timeout} ms, tried again in #{delay} ms", :timeout, nil)
-        :failure
+    if attempt >= queue |> Native.settings() |> Options.setting(:max_attempts) do
+      log(:error, queue, attempt, "took over #{timeout} ms for the last time, now a dead letter", :timeout, nil)
+      :discard
+    else
+      log(:warning, queue, attempt, "took over #{timeout} ms, tried again in #{delay} ms", :timeout, nil)
+      :failure
     end
   end
 

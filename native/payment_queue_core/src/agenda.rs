@@ -2,6 +2,7 @@
 
 use crate::consumer::Estate;
 use crate::sync::Mutex;
+use crate::unique::Keys;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Work for the thread. Queues are named by their index in the registry.
@@ -10,8 +11,10 @@ pub(crate) enum Job {
     Inherit { queue: u32, estate: Estate, reason: Vec<u8> },
     /// Go on handing items to parked takers.
     HandOver { queue: u32 },
-    /// Scheduled items of this queue are due.
+    /// Scheduled items of this queue are due, or a delivery that its rate limit put off, or keys to be forgotten.
     Due { queue: u32 },
+    /// Free something that takes long to free.
+    Free { keys: Box<Keys> },
     /// No more work will come.
     Stop,
 }
@@ -123,7 +126,7 @@ impl Agenda {
     }
 
     /// When the alarm of a queue is to ring.
-    #[cfg(all(test, not(loom)))]
+    #[cfg(test)]
     pub(crate) fn alarm_of(&self, queue: u32) -> Option<u64> {
         self.entries.lock().due.get(&queue).copied()
     }

@@ -16,5 +16,19 @@ static CLOCK: LazyLock<(Clock, u64)> = LazyLock::new(|| {
 /// Nanoseconds since the first use of the clock in this process.
 pub(crate) fn now_ns() -> u64 {
     let (clock, start) = &*CLOCK;
-    clock.delta_as_nanos(*start, clock.raw())
+    let now = clock.delta_as_nanos(*start, clock.raw());
+    #[cfg(test)]
+    let now = now + SKIPPED.get();
+    now
+}
+
+#[cfg(test)]
+thread_local! {
+    static SKIPPED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// Lets time pass, for this thread.
+#[cfg(all(test, not(loom)))]
+pub(crate) fn skip(ns: u64) {
+    SKIPPED.set(SKIPPED.get() + ns);
 }

@@ -74,6 +74,8 @@ pub(crate) struct Settled {
     pub(crate) taken_at: u64,
     /// Length of a large payload.
     pub(crate) large: Option<u64>,
+    /// Of the item.
+    pub(crate) tag: u32,
 }
 
 /// What was held when the owner went, or until it was given out.
@@ -124,7 +126,7 @@ impl<T> State<T> {
         place.item.payload.forget(KEEP_BUFFER);
         self.bytes += place.item.payload.memory();
         self.free.push(slot);
-        Ok(Settled { taken_at: place.taken_at, large })
+        Ok(Settled { taken_at: place.taken_at, large, tag: place.item.facts.tag })
     }
 
     /// Ends a lease and gives its item out.
@@ -279,7 +281,7 @@ mod tests {
         let mut state: State<()> = State::vacant();
         let (slot, generation) = state.hold(facts(1), 7, b"a", None);
         assert_eq!(state.live(slot, generation).unwrap().payload.as_slice(), b"a");
-        assert_eq!(state.settle(slot, generation), Ok(Settled { taken_at: 7, large: None }));
+        assert_eq!(state.settle(slot, generation), Ok(Settled { taken_at: 7, large: None, tag: 0 }));
         assert_eq!(state.settle(slot, generation), Err(StaleLease));
         let (again, newer) = state.hold(facts(2), 7, b"bc", None);
         assert_eq!((again, newer), (slot, generation + 1));

@@ -27,9 +27,8 @@ impl DeadLetters {
         Self { letters: Mutex::new(Letters::default()) }
     }
 
-    /// Keeps the letter, and drops the oldest past `max`. Returns the bytes of large payloads that went.
-    pub(crate) fn push(&self, item: Item, reason: Vec<u8>, max: u64) -> u64 {
-        // Freed last, outside the lock.
+    /// Keeps the letter, and drops the oldest past `max`. Returns those.
+    pub(crate) fn push(&self, item: Item, reason: Vec<u8>, max: u64) -> Vec<DeadItem> {
         let mut dropped = Vec::new();
         let mut letters = self.letters.lock();
         letters.bytes += item.payload.memory() + reason.len() as u64;
@@ -43,8 +42,7 @@ impl DeadLetters {
                 dropped.push(oldest);
             }
         }
-        drop(letters);
-        dropped.iter().filter_map(|dead| dead.item.payload.large_len()).sum()
+        dropped
     }
 
     pub(crate) fn pop(&self) -> Option<Item> {

@@ -19,6 +19,12 @@ pub enum Refusal {
     Closed,
     /// The payload alone is larger than the queue allows for one.
     TooLarge,
+    /// An item with the same key is on its way, or was not long ago.
+    Duplicate,
+    /// The item has a key, and the queue keeps none: its settings have no `unique_for_ms`.
+    NoKeys,
+    /// The settings have fewer priorities than that.
+    NoPriority,
 }
 
 impl fmt::Display for Refusal {
@@ -27,6 +33,9 @@ impl fmt::Display for Refusal {
             Self::Full => "the queue is full",
             Self::Closed => "the queue is closed",
             Self::TooLarge => "the payload is larger than max_payload_bytes",
+            Self::Duplicate => "the key is taken",
+            Self::NoKeys => "the queue keeps no keys",
+            Self::NoPriority => "the queue has fewer priorities",
         })
     }
 }

@@ -31,8 +31,12 @@ impl Front {
         self.len.store(items.by_order.len(), Ordering::SeqCst);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len.load(Ordering::SeqCst) == 0
+    }
+
     pub(crate) fn pop(&self) -> Option<Item> {
-        if self.len.load(Ordering::SeqCst) == 0 {
+        if self.is_empty() {
             return None;
         }
         let mut items = self.items.lock();

@@ -30,8 +30,8 @@ impl Payload {
 /// What is known about an item beside its payload.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Facts {
-    /// Position in the fresh lane: age, and so the order of redelivery. Unique among the items of a queue that have been in
-    /// the lane.
+    /// Priority, and position in its fresh lane: age, and so the order of redelivery. Unique among the items of a queue that have
+    /// been in a lane.
     pub(crate) order: u64,
     /// Time of acceptance, ns of [`crate::clock`].
     pub(crate) enqueued_at: u64,
@@ -39,6 +39,8 @@ pub(crate) struct Facts {
     pub(crate) attempts: u16,
     /// The caller's mark on the payload's format; 5 bits travel through the lane.
     pub(crate) format: u8,
+    /// Leads to what else is known about the item ([`crate::tags`]); 0: nothing is. Not above [`crate::lane::MAX_TAG`].
+    pub(crate) tag: u32,
 }
 
 /// An item on its way: in the redelivery lane, scheduled, leased or dead.

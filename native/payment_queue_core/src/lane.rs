@@ -38,6 +38,13 @@ const LARGE: u64 = 1 << 2;
 const FORMAT_SHIFT: u32 = 3;
 const FORMAT_MASK: u64 = 0b1_1111;
 const LEN_SHIFT: u32 = 8;
+const LEN_MASK: u64 = (1 << 30) - 1;
+const TAG_SHIFT: u32 = 38;
+
+/// Longest payload of a record, in bytes.
+pub(crate) const MAX_LEN: u64 = LEN_MASK;
+/// Highest tag of a record.
+pub(crate) const MAX_TAG: u32 = (1 << (64 - TAG_SHIFT)) - 1;
 
 struct Segment {
     /// Zero until written; a record's header word is stored last, with `Release`.
@@ -55,7 +62,7 @@ impl Segment {
         &self.words[(position % SEGMENT) as usize]
     }
 
-    fn write(&self, position: u64, body: Body<'_>, enqueued_at: u64, format: u8) {
+    fn write(&self, position: u64, body: Body<'_>, enqueued_at: u64, marks: u64) {
         self.word(position + 1).store(enqueued_at, Ordering::Relaxed);
         let header = match body {
             Body::Inline(bytes) => {
@@ -73,7 +80,7 @@ impl Segment {
                 READY | LARGE | (len << LEN_SHIFT)
             }
         };
-        self.word(position).store(header | (u64::from(format) << FORMAT_SHIFT), Ordering::Release);
+        self.word(position).store(header | marks, Ordering::Release);
     }
 
     fn read_inline(&self, position: u64, header: Header, out: &mut Vec<u8>) {
@@ -116,7 +123,11 @@ impl Header {
     }
 
     fn len(self) -> usize {
-        (self.0 >> LEN_SHIFT) as usize
+        (self.0 >> LEN_SHIFT & LEN_MASK) as usize
+    }
+
+    fn tag(self) -> u32 {
+        (self.0 >> TAG_SHIFT) as u32
     }
 
     fn format(self) -> u8 {
@@ -219,9 +230,17 @@ impl Lane {
     }
 
     /// Appends one record and returns its position. Never refuses: the bound is [`crate::room::Room`]'s.
+    #[inline]
     pub(crate) fn push(&self, body: Body<'_>, enqueued_at: u64, format: u8) -> u64 {
+        self.push_tagged(body, enqueued_at, format, 0)
+    }
+
+    /// As [`push`](Self::push), with a tag that comes back with the record.
+    #[inline]
+    pub(crate) fn push_tagged(&self, body: Body<'_>, enqueued_at: u64, format: u8, tag: u32) -> u64 {
+        let marks = u64::from(tag) << TAG_SHIFT | u64::from(format) << FORMAT_SHIFT;
         let need = body.words();
-        debug_assert!(need <= SEGMENT);
+        debug_assert!(need <= SEGMENT && tag <= MAX_TAG);
         let mut tail = self.tail.load(Ordering::Acquire);
         loop {
             let fits = tail % SEGMENT + need <= SEGMENT;
@@ -229,7 +248,7 @@ impl Lane {
             match self.tail.compare_exchange_weak(tail, next, Ordering::AcqRel, Ordering::Acquire) {
                 Err(seen) => tail = seen,
                 Ok(_) if fits => {
-                    self.with_claimed(tail, |segment| segment.write(tail, body, enqueued_at, format));
+                    self.with_claimed(tail, |segment| segment.write(tail, body, enqueued_at, marks));
                     return tail;
                 }
                 Ok(_) => {
@@ -261,6 +280,7 @@ impl Lane {
                 }
                 facts.enqueued_at = segment.word(head + 1).load(Ordering::Relaxed);
                 facts.format = header.format();
+                facts.tag = header.tag();
                 if header.is_large() {
                     let index = segment.large_index(head);
                     large = segment.large.lock()[index].take();

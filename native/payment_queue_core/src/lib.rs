@@ -8,23 +8,29 @@ mod consumer;
 mod counters;
 mod dead;
 mod error;
+mod fresh;
 mod front;
 mod histogram;
 mod item;
 mod lane;
+mod limit;
 mod queue;
 mod registry;
 mod room;
 mod schedule;
 mod sync;
+mod tags;
 mod timings;
+mod unique;
 mod waiters;
 
 pub use consumer::Lease;
 pub use error::{Refusal, StaleLease, TooManyQueues};
+pub use fresh::MAX_PRIORITIES;
 pub use histogram::{Histogram, Percentiles};
+pub use limit::RateLimit;
 pub use queue::{
-    Batch, DeadLetter, Delivery, Event, Info, Outcome, Park, Peeked, Queue, Refused, Settings, State, Stats, Take,
+    Batch, DeadLetter, Delivery, Event, How, Info, Outcome, Park, Peeked, Queue, Refused, Settings, State, Stats, Take,
     Wakes,
 };
 pub use registry::{MAX_QUEUES, Registry};

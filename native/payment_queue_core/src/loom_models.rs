@@ -8,6 +8,9 @@
 mod idle;
 mod lane;
 mod leases;
+mod priorities;
+mod rate;
+mod unique;
 mod waiting;
 
 use crate::agenda::Agenda;

@@ -7,34 +7,40 @@
 //!                                   waiters ────┘             └─▶ dead letters
 //! ```
 //!
-//! Lock order: consumer → waiters → {front, the fresh lane's directory}; the others (schedule, dead letters, agenda, idle watchers) are
+//! Lock order: consumer → waiters → limiter → tags → {front, the fresh lane's directory}; the others (schedule, dead letters, agenda, idle watchers) are
 //! taken alone. No callback runs under a lock.
 
 mod enqueue;
 mod inspect;
 mod operate;
 mod park;
+mod rate;
 mod settle;
+mod tagged;
 mod take;
 
 pub use enqueue::Refused;
 pub use inspect::{DeadLetter, Info, Peeked, Stats};
 pub use park::Park;
 pub use settle::Outcome;
+pub use tagged::How;
 pub use take::{Batch, Delivery, Take};
 
 use crate::agenda::Agenda;
 use crate::consumer::{Consumers, Lease};
 use crate::counters::Counters;
 use crate::dead::DeadLetters;
+use crate::fresh::{Fresh, MAX_PRIORITIES};
 use crate::front::Front;
-use crate::lane::Lane;
+use crate::lane::MAX_LEN;
+use crate::limit::{Limiter, RateLimit};
 use crate::room::Room;
 use crate::schedule::Schedule;
 use crate::sync::{Arc, AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::tags::TagTable;
 use crate::waiters::Waiters;
 
-/// Bounds of a queue. All can change while it runs.
+/// What can be set of a queue. All can change while it runs.
 ///
 /// ```
 /// use payment_queue_core::Settings;
@@ -48,17 +54,33 @@ pub struct Settings {
     pub capacity: u64,
     /// Bytes of payload that may wait. At most [`MAX_BYTES`](crate::MAX_BYTES).
     pub max_bytes: u64,
-    /// Bytes of one payload.
+    /// Bytes of one payload; at most 1 GiB - 1.
     pub max_payload_bytes: u64,
     /// Deliveries of one item before it is a dead letter.
     pub max_attempts: u16,
     /// Dead letters kept.
     pub max_dead: u64,
+    /// Deliveries that may start within a window of time; `None`: any number.
+    pub rate_limit: Option<RateLimit>,
+    /// How long a key is taken after its item was settled or died; `None`: items have no keys.
+    pub unique_for_ms: Option<u64>,
+    /// How many priorities items may have: 1 to [`MAX_PRIORITIES`]. With fewer than before, items of those
+    /// that are gone keep theirs.
+    pub priorities: u8,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { capacity: 10_000, max_bytes: 256 << 20, max_payload_bytes: 1 << 20, max_attempts: 20, max_dead: 1_000 }
+        Self {
+            capacity: 10_000,
+            max_bytes: 256 << 20,
+            max_payload_bytes: 1 << 20,
+            max_attempts: 20,
+            max_dead: 1_000,
+            rate_limit: None,
+            unique_for_ms: None,
+            priorities: 1,
+        }
     }
 }
 
@@ -69,8 +91,14 @@ struct Limits {
     max_payload_bytes: AtomicU64,
     max_attempts: AtomicU64,
     max_dead: AtomicU64,
-    paused: AtomicU8,
+    priorities: AtomicU8,
+    /// What a taker must know before it takes: [`PAUSED`] and [`LIMITED`]. 0 on most queues, most of the time.
+    gate: AtomicU8,
 }
+
+const PAUSED: u8 = 1;
+/// There is a rate limit: [`Queue::limiter`] decides.
+const LIMITED: u8 = 1 << 1;
 
 /// Whether items come in and go out.
 ///
@@ -156,7 +184,7 @@ pub struct Queue<T> {
     index: u32,
     limits: Limits,
     room: Room,
-    fresh: Lane,
+    fresh: Fresh,
     front: Front,
     schedule: Schedule,
     consumers: Consumers<T>,
@@ -166,6 +194,8 @@ pub struct Queue<T> {
     rare: RareCounts,
     idle_watchers: IdleWatchers<T>,
     agenda: Arc<Agenda>,
+    limiter: Limiter,
+    tags: TagTable,
 }
 
 /// Counts of what happens seldom.
@@ -173,6 +203,8 @@ pub struct Queue<T> {
 struct RareCounts {
     redelivered: AtomicU64,
     purged: AtomicU64,
+    /// Items refused because their key was taken.
+    duplicates: AtomicU64,
     /// Bytes of payloads that live outside the lane's segments.
     large_bytes: AtomicU64,
 }
@@ -198,10 +230,11 @@ impl<T: Clone + PartialEq> Queue<T> {
                 max_payload_bytes: AtomicU64::new(0),
                 max_attempts: AtomicU64::new(0),
                 max_dead: AtomicU64::new(0),
-                paused: AtomicU8::new(0),
+                priorities: AtomicU8::new(1),
+                gate: AtomicU8::new(0),
             },
             room: Room::new(),
-            fresh: Lane::new(),
+            fresh: Fresh::new(),
             front: Front::new(),
             schedule: Schedule::new(),
             consumers: Consumers::new(),
@@ -214,8 +247,11 @@ impl<T: Clone + PartialEq> Queue<T> {
                 count: AtomicUsize::new(0),
             },
             agenda,
+            limiter: Limiter::new(),
+            tags: TagTable::new(),
         };
-        queue.configure(settings);
+        // Nobody is parked yet.
+        let _ = queue.configure(settings);
         queue
     }
 
@@ -231,27 +267,34 @@ impl<T: Clone + PartialEq> Queue<T> {
         self.index
     }
 
-    /// Changes the bounds. A lowered bound removes nothing: it refuses until enough was taken.
+    /// Changes the settings. A lowered bound removes nothing: it refuses until enough was taken. A rate limit that is raised or
+    /// lifted hands over what parked takers wait for.
     ///
     /// ```
     /// # use payment_queue_core::{Refusal, Registry, Settings};
     /// # let registry = Registry::new(|_, _: u8, _| {});
     /// let queue = registry.create(Settings::default()).unwrap();
     /// queue.enqueue(b"a", 0).unwrap();
-    /// queue.configure(Settings { capacity: 1, ..queue.settings() });
+    /// let _wakes = queue.configure(Settings { capacity: 1, ..queue.settings() });
     /// assert_eq!(queue.enqueue(b"b", 0), Err(Refusal::Full));
     /// ```
-    pub fn configure(&self, settings: Settings) {
-        let Settings { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead } = settings;
+    #[must_use = "the owners must be told"]
+    pub fn configure(&self, settings: Settings) -> Wakes<T> {
+        let Settings { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead, .. } = settings;
+        let Settings { rate_limit, unique_for_ms, priorities, .. } = settings;
         let limits = &self.limits;
         limits.capacity.store(capacity.min(crate::MAX_CAPACITY), Ordering::Relaxed);
         limits.max_bytes.store(max_bytes.min(crate::MAX_BYTES), Ordering::Relaxed);
-        limits.max_payload_bytes.store(max_payload_bytes, Ordering::Relaxed);
+        limits.max_payload_bytes.store(max_payload_bytes.min(MAX_LEN), Ordering::Relaxed);
         limits.max_attempts.store(u64::from(max_attempts), Ordering::Relaxed);
         limits.max_dead.store(max_dead, Ordering::Relaxed);
+        self.fresh.make(priorities);
+        limits.priorities.store(priorities.clamp(1, MAX_PRIORITIES), Ordering::SeqCst);
+        self.keep_keys_for(unique_for_ms);
+        self.limit_rate(rate_limit)
     }
 
-    /// The bounds in force.
+    /// The settings in force.
     ///
     /// ```
     /// # use payment_queue_core::{Registry, Settings};
@@ -267,6 +310,9 @@ impl<T: Clone + PartialEq> Queue<T> {
             max_payload_bytes: limits.max_payload_bytes.load(Ordering::Relaxed),
             max_attempts: self.max_attempts(),
             max_dead: limits.max_dead.load(Ordering::Relaxed),
+            rate_limit: self.limiter.limit(),
+            priorities: limits.priorities.load(Ordering::SeqCst),
+            unique_for_ms: self.tags.lock().unique_for().map(|ns| ns / 1_000_000),
         }
     }
 
@@ -276,7 +322,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     }
 
     fn is_paused(&self) -> bool {
-        self.limits.paused.load(Ordering::SeqCst) != 0
+        self.limits.gate.load(Ordering::SeqCst) & PAUSED != 0
     }
 }
 

@@ -133,8 +133,10 @@ fn run<T: Clone + PartialEq>(shared: &Shared<T>) {
 }
 
 fn work<T: Clone + PartialEq>(shared: &Shared<T>, job: Job) {
-    let (Job::Inherit { queue: index, .. } | Job::HandOver { queue: index } | Job::Due { queue: index }) = job else {
-        return;
+    let index = match job {
+        Job::Inherit { queue, .. } | Job::HandOver { queue } | Job::Due { queue } => queue,
+        Job::Free { keys } => return drop(keys),
+        Job::Stop => return,
     };
     let Some(queue) = shared.queues.get(index as usize).and_then(OnceLock::get) else { return };
     let wakes = match job {
@@ -149,7 +151,7 @@ fn work<T: Clone + PartialEq>(shared: &Shared<T>, job: Job) {
             }
             wakes
         }
-        Job::HandOver { .. } | Job::Stop => queue.wakes(),
+        _ => queue.wakes(),
     };
     for (owner, event) in wakes {
         (shared.tell)(index, owner, event);

@@ -16,7 +16,7 @@ const CLOSED: u64 = 1;
 /// # use payment_queue_core::{MAX_CAPACITY, Registry, Settings};
 /// # let registry = Registry::new(|_, _: u8, _| {});
 /// let queue = registry.create(Settings::default()).unwrap();
-/// queue.configure(Settings { capacity: u64::MAX, ..queue.settings() });
+/// let _wakes = queue.configure(Settings { capacity: u64::MAX, ..queue.settings() });
 /// assert_eq!(queue.settings().capacity, MAX_CAPACITY);
 /// ```
 pub const MAX_CAPACITY: u64 = (1 << (ITEM_BITS - 1)) - 1;
@@ -27,7 +27,7 @@ pub const MAX_CAPACITY: u64 = (1 << (ITEM_BITS - 1)) - 1;
 /// # use payment_queue_core::{MAX_BYTES, Registry, Settings};
 /// # let registry = Registry::new(|_, _: u8, _| {});
 /// let queue = registry.create(Settings::default()).unwrap();
-/// queue.configure(Settings { max_bytes: u64::MAX, ..queue.settings() });
+/// let _wakes = queue.configure(Settings { max_bytes: u64::MAX, ..queue.settings() });
 /// assert_eq!(queue.settings().max_bytes, MAX_BYTES);
 /// ```
 pub const MAX_BYTES: u64 = (1 << (BYTE_BITS - 1)) - 1;

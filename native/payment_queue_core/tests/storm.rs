@@ -2,7 +2,7 @@
 
 mod support;
 
-use payment_queue_core::{Delivery, Event, Lease, Park, Queue, Refusal, Settings, Take};
+use payment_queue_core::{Delivery, Event, Lease, Park, Queue, RateLimit, Refusal, Settings, Take};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, Weak};
@@ -134,7 +134,7 @@ impl<'a> Storm<'a> {
 
     fn disturb(&self, mut dice: Dice) {
         while !self.is_over() {
-            match dice.roll(6) {
+            match dice.roll(8) {
                 0 => {
                     self.queue.pause();
                     std::thread::yield_now();
@@ -147,9 +147,14 @@ impl<'a> Storm<'a> {
                 }
                 2 => drop(self.queue.peek(10)),
                 3 => assert!(self.queue.info().memory > 0),
+                4 => {
+                    let limit = RateLimit { deliveries: 1 + dice.roll(20) as u32, window_ms: 1 };
+                    let rate_limit = Some(limit).filter(|_| dice.roll(3) == 0);
+                    post(self.queue.configure(Settings { rate_limit, ..self.queue.settings() }));
+                }
                 _ => {
                     let capacity = 1 + dice.roll(300);
-                    self.queue.configure(Settings { capacity, ..self.queue.settings() });
+                    post(self.queue.configure(Settings { capacity, ..self.queue.settings() }));
                 }
             }
             std::thread::yield_now();
@@ -366,7 +371,7 @@ fn nobody_ever_sees_more_than_the_bound() {
                 assert_bound(queue);
                 // Mostly the full capacity, where one more would be seen.
                 let lowered = if dice.roll(10) == 0 { dice.roll(CAPACITY) } else { 0 };
-                queue.configure(Settings { capacity: CAPACITY - lowered, ..settings });
+                post(queue.configure(Settings { capacity: CAPACITY - lowered, ..settings }));
             }
         });
         let accepted: u64 = producers.into_iter().map(|producer| producer.join().unwrap()).sum();

@@ -3,16 +3,33 @@
 use crate::payload::{self, BINARY, EXTERNAL};
 use crate::vm::{self, Word, hot_nif};
 use crate::{atoms, queues, wake};
-use payment_queue_core::{Refusal, Wakes};
-use rustler::{Atom, Binary, Encoder, Env, NifResult, Term};
+use payment_queue_core::{How, Refusal, Wakes};
+use rustler::{Atom, Binary, Encoder, Env, NifResult, NifTuple, Term};
 
 use crate::custody::Owner;
+
+/// `t:PaymentQueue.Native.how/0`.
+#[derive(NifTuple)]
+struct HowTerm<'a> {
+    delay_ms: u64,
+    key: Option<Binary<'a>>,
+    priority: u8,
+}
+
+impl HowTerm<'_> {
+    fn read(&self) -> How<'_> {
+        How { delay_ms: self.delay_ms, key: self.key.as_ref().map(Binary::as_slice), priority: self.priority }
+    }
+}
 
 fn reason(refusal: Refusal) -> Atom {
     match refusal {
         Refusal::Full => atoms::queue_full(),
         Refusal::Closed => atoms::queue_closed(),
         Refusal::TooLarge => atoms::payload_too_large(),
+        Refusal::Duplicate => atoms::duplicate(),
+        Refusal::NoKeys => atoms::no_keys(),
+        Refusal::NoPriority => atoms::no_priority(),
     }
 }
 
@@ -36,11 +53,11 @@ fn enqueue<'a>(env: Env<'a>, [name, payload]: [Word<'a>; 2]) -> Option<Word<'a>>
 hot_nif!(enqueue / 2);
 
 #[rustler::nif]
-fn enqueue_after<'a>(env: Env<'a>, name: Term<'a>, payload: Term<'a>, delay_ms: u64) -> Term<'a> {
+fn enqueue_with<'a>(env: Env<'a>, name: Term<'a>, payload: Term<'a>, how: HowTerm<'a>) -> Term<'a> {
     let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
     payload::with_buffer(|buffer| match payload::encode(env, payload, buffer) {
         Some(encoded) => {
-            let result = queue.enqueue_after(encoded.bytes(buffer), encoded.format(), delay_ms);
+            let result = queue.enqueue_with(encoded.bytes(buffer), encoded.format(), how.read());
             answer(env, queue.index(), result).term(env)
         }
         None => atoms::large().to_term(env),
@@ -48,10 +65,10 @@ fn enqueue_after<'a>(env: Env<'a>, name: Term<'a>, payload: Term<'a>, delay_ms: 
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn enqueue_large<'a>(env: Env<'a>, name: Term<'a>, bytes: Binary<'a>, format: Atom, delay_ms: u64) -> Term<'a> {
+fn enqueue_large<'a>(env: Env<'a>, name: Term<'a>, bytes: Binary<'a>, format: Atom, how: HowTerm<'a>) -> Term<'a> {
     let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
     let format = if format == atoms::binary() { BINARY } else { EXTERNAL };
-    answer(env, queue.index(), queue.enqueue_after(bytes.as_slice(), format, delay_ms)).term(env)
+    answer(env, queue.index(), queue.enqueue_with(bytes.as_slice(), format, how.read())).term(env)
 }
 
 /// Items and bytes of one slice of a batch: well under 1 ms, even if each byte is a term of its own.

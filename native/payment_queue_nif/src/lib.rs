@@ -10,6 +10,7 @@ mod operate;
 mod packed;
 mod payload;
 mod queues;
+mod settings;
 mod settle;
 mod spread;
 mod take;

@@ -20,7 +20,17 @@ fn stats<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
 fn info<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
     let Some(queue) = queues::find(name) else { return Ok(queues::unavailable(env)) };
     let Info {
-        settings: Settings { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead },
+        settings:
+            Settings {
+                capacity,
+                max_bytes,
+                max_payload_bytes,
+                max_attempts,
+                max_dead,
+                rate_limit,
+                unique_for_ms,
+                priorities,
+            },
         state,
         queue_size,
         in_flight,
@@ -34,6 +44,8 @@ fn info<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
         dead,
         dead_dropped,
         purged,
+        duplicates,
+        keys,
         consumers,
         parked,
         oldest_ms,
@@ -49,6 +61,7 @@ fn info<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
             (atoms::max_payload_bytes(), number(max_payload_bytes)),
             (atoms::max_attempts(), number(max_attempts.into())),
             (atoms::max_dead(), number(max_dead)),
+            (atoms::rate_limit(), rate_limit.map(|limit| (limit.deliveries, limit.window_ms)).encode(env)),
             (atoms::state(), state_atom(state).to_term(env)),
             (atoms::queue_size(), number(queue_size)),
             (atoms::in_flight(), number(in_flight)),
@@ -62,6 +75,10 @@ fn info<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
             (atoms::dead(), number(dead)),
             (atoms::dead_dropped(), number(dead_dropped)),
             (atoms::purged(), number(purged)),
+            (atoms::duplicates(), number(duplicates)),
+            (atoms::keys(), number(keys)),
+            (atoms::unique_for(), unique_for_ms.encode(env)),
+            (atoms::priorities(), number(priorities.into())),
             (atoms::consumers(), number(consumers)),
             (atoms::parked(), number(parked)),
             (atoms::oldest_ms(), number(oldest_ms)),

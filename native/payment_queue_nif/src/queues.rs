@@ -4,11 +4,12 @@
 //! process and the purge of the Elixir module.
 
 use crate::custody::Owner;
+use crate::settings::SettingsTerm;
 use crate::spread::spread;
 use crate::vm::{self, Word};
 use crate::{atoms, wake};
 use parking_lot::Mutex;
-use payment_queue_core::{MAX_QUEUES, Queue, Registry, Settings};
+use payment_queue_core::{MAX_QUEUES, Queue, Registry};
 use rustler::{Atom, Encoder, Env, NifResult, Term};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -66,18 +67,14 @@ pub(crate) fn unavailable_word(env: Env) -> Word {
     vm::error(env, atoms::queue_unavailable())
 }
 
-fn settings((capacity, max_bytes, max_payload_bytes, max_attempts, max_dead): (u64, u64, u64, u16, u64)) -> Settings {
-    Settings { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead }
-}
-
 // Dirty: the first one starts the background thread and calibrates the clock.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn open<'a>(env: Env<'a>, name: Atom, wanted: (u64, u64, u64, u16, u64)) -> Term<'a> {
-    let wanted = settings(wanted);
+fn open<'a>(env: Env<'a>, name: Atom, wanted: SettingsTerm) -> Term<'a> {
+    let wanted = wanted.into();
     let mut made = MADE.lock();
     if let Some(queue) = find(name.to_term(env)) {
         drop(made);
-        queue.configure(wanted);
+        wake::from_process(env, queue.index(), queue.configure(wanted));
         queue.reopen();
         return atoms::found().encode(env);
     }
@@ -95,17 +92,16 @@ fn open<'a>(env: Env<'a>, name: Atom, wanted: (u64, u64, u64, u16, u64)) -> Term
 }
 
 #[rustler::nif]
-fn configure<'a>(env: Env<'a>, name: Term<'a>, wanted: (u64, u64, u64, u16, u64)) -> Term<'a> {
+fn configure<'a>(env: Env<'a>, name: Term<'a>, wanted: SettingsTerm) -> Term<'a> {
     let Some(queue) = find(name) else { return unavailable(env) };
-    queue.configure(settings(wanted));
+    wake::from_process(env, queue.index(), queue.configure(wanted.into()));
     atoms::ok().encode(env)
 }
 
 #[rustler::nif(name = "settings")]
 fn read_settings<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
     let Some(queue) = find(name) else { return unavailable(env) };
-    let Settings { capacity, max_bytes, max_payload_bytes, max_attempts, max_dead } = queue.settings();
-    (capacity, max_bytes, max_payload_bytes, max_attempts, max_dead).encode(env)
+    SettingsTerm::from(queue.settings()).encode(env)
 }
 
 #[rustler::nif(name = "queues")]

@@ -1,10 +1,10 @@
 //! The way in: reserve room, push, wake.
 
-use super::{Queue, Wakes};
+use super::{How, Queue, Wakes};
 use crate::clock;
 use crate::counters::Count;
 use crate::error::Refusal;
-use crate::item::{Facts, INLINE_MAX, Item, Payload};
+use crate::item::Item;
 use crate::lane::Body;
 use crate::schedule::Then;
 use crate::sync::Ordering;
@@ -63,22 +63,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// assert_eq!(queue.info().scheduled, 1);
     /// ```
     pub fn enqueue_after(&self, payload: &[u8], format: u8, delay_ms: u64) -> Result<Wakes<T>, Refusal> {
-        if delay_ms == 0 {
-            return self.enqueue(payload, format);
-        }
-        self.admit(payload)?;
-        let now = clock::now_ns();
-        let payload = if payload.len() <= INLINE_MAX {
-            Payload::Small(payload.to_vec())
-        } else {
-            self.rare.large_bytes.fetch_add(payload.len() as u64, Ordering::Relaxed);
-            Payload::Large(payload.into())
-        };
-        let facts = Facts { enqueued_at: now, format, ..Facts::default() };
-        let item = Item { facts, payload };
-        self.schedule_item(now, delay_ms, Then::Fresh, item);
-        self.counters.mine().add(Count::Enqueued, 1);
-        Ok(Wakes::new())
+        self.enqueue_with(payload, format, How { delay_ms, ..How::default() })
     }
 
     /// Accepts a prefix of the batch, in order: all, or those before the first that is refused.
@@ -113,7 +98,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         (self.hand_over(), refused)
     }
 
-    fn admit(&self, payload: &[u8]) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, payload: &[u8]) -> Result<(), Refusal> {
         let bytes = payload.len() as u64;
         if bytes > self.limits.max_payload_bytes.load(Ordering::Relaxed) {
             return Err(Refusal::TooLarge);
@@ -149,7 +134,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         if let Body::Large(bytes) = &body {
             self.rare.large_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
-        self.fresh.push(body, enqueued_at, format);
+        self.fresh.push_highest(body, enqueued_at, format);
     }
 
     /// Puts an item on the schedule. Its room is reserved already.
@@ -169,11 +154,12 @@ impl<T: Clone + PartialEq> Queue<T> {
                     if let Some(due) = self.schedule.next_due() {
                         self.agenda.alarm(due, self.index);
                     }
-                    return (self.hand_over(), false);
+                    let more = self.sweep_keys(now, SLICE);
+                    return (self.hand_over(), more);
                 }
                 Some((Then::Front, item)) => self.front.push(item),
                 Some((Then::Fresh, item)) => {
-                    self.fresh.push(Body::from(&item.payload), item.facts.enqueued_at, item.facts.format);
+                    self.fresh.push_item(&item);
                 }
             }
         }

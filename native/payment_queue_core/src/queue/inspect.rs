@@ -66,6 +66,10 @@ pub struct Info {
     pub dead_dropped: u64,
     /// Items removed by [`Queue::purge`].
     pub purged: u64,
+    /// Items refused because their key was taken.
+    pub duplicates: u64,
+    /// Keys that are taken, by items on their way and by such as were done with less than `unique_for_ms` ago.
+    pub keys: u64,
     /// Owners with a place.
     pub consumers: u64,
     /// Owners that are parked.
@@ -177,6 +181,8 @@ impl<T: Clone + PartialEq> Queue<T> {
             dead,
             dead_dropped,
             purged: self.rare.purged.load(Ordering::Relaxed),
+            duplicates: self.rare.duplicates.load(Ordering::Relaxed),
+            keys: self.tags.lock().keys().len(),
             consumers: self.consumers.count(),
             parked: self.waiters.count() as u64,
             oldest_ms: self.oldest_ms(),
@@ -251,6 +257,8 @@ impl<T: Clone + PartialEq> Queue<T> {
             + self.dead.memory()
             + self.consumers.memory()
             + self.counters.memory()
+            + self.limiter.memory()
+            + self.tags.lock().memory()
             + self.rare.large_bytes.load(Ordering::Relaxed)
     }
 

@@ -4,14 +4,19 @@
 mod model;
 mod run;
 
+use crate::Settings;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
+
+/// One step of time, far longer than a test.
+const STEP_MS: u64 = 1_000_000;
 
 /// Choices by number mean "that one, modulo how many there are".
 #[derive(Clone, Debug)]
 enum Op {
     Enqueue { len: usize, format: u8, delay: u64 },
+    EnqueueWith { len: usize, delay: u64, key: Option<u8>, priority: u8 },
     EnqueueMany { lens: Vec<usize>, format: u8 },
     Register,
     Down { who: Who, reason: u8 },
@@ -32,7 +37,7 @@ enum Op {
     Resume,
     Close,
     Reopen,
-    Configure(crate::Settings),
+    Configure(Settings),
     Purge { max: usize },
     RequeueDead { max: usize },
     Promote { delay: u64 },
@@ -91,21 +96,33 @@ fn delay() -> impl Strategy<Value = u64> {
     prop_oneof![3 => Just(0), 2 => 1..=3_u64]
 }
 
-fn settings() -> impl Strategy<Value = crate::Settings> {
+fn settings() -> impl Strategy<Value = Settings> {
     let capacity = prop::sample::select(vec![0, 1, 3, 10, 10_000]);
     let max_bytes = prop::sample::select(vec![0, 100, 5000, 20_000, 256 << 20]);
     let max_payload_bytes = prop::sample::select(vec![2048, 4999, 5000, 1 << 20]);
     let max_attempts = prop::sample::select(vec![0, 1, 2, 3, 20]);
     let max_dead = prop::sample::select(vec![0, 1, 2, 5, 1000]);
-    (capacity, max_bytes, max_payload_bytes, max_attempts, max_dead).prop_map(
-        |(capacity, max_bytes, max_payload_bytes, max_attempts, max_dead)| crate::Settings {
+    let rate_limit = prop_oneof![2 => Just(None), 1 => rate_limit().prop_map(Some)];
+    let unique_for_ms = prop::sample::select(vec![None, Some(0), Some(STEP_MS), Some(2 * STEP_MS)]);
+    let bounds = (capacity, max_bytes, max_payload_bytes, max_attempts, max_dead);
+    (bounds, rate_limit, unique_for_ms, 1..=4_u8).prop_map(|(bounds, rate_limit, unique_for_ms, priorities)| {
+        let (capacity, max_bytes, max_payload_bytes, max_attempts, max_dead) = bounds;
+        Settings {
             capacity,
             max_bytes,
             max_payload_bytes,
             max_attempts,
             max_dead,
-        },
-    )
+            rate_limit,
+            unique_for_ms,
+            priorities,
+        }
+    })
+}
+
+fn rate_limit() -> impl Strategy<Value = crate::RateLimit> {
+    (1..8_u32, 1..4_u32)
+        .prop_map(|(deliveries, steps)| crate::RateLimit { deliveries, window_ms: steps * STEP_MS as u32 })
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -115,6 +132,8 @@ fn op() -> impl Strategy<Value = Op> {
     let coming = prop_oneof![
         8 => (len(), format(), Just(0)).prop_map(|(len, format, delay)| Op::Enqueue { len, format, delay }),
         4 => (len(), format(), delay()).prop_map(|(len, format, delay)| Op::Enqueue { len, format, delay }),
+        6 => (len(), delay(), prop_oneof![Just(None), (0..4_u8).prop_map(Some)], 0..4_u8)
+            .prop_map(|(len, delay, key, priority)| Op::EnqueueWith { len, delay, key, priority }),
         3 => (vec(len(), 0..60), format()).prop_map(|(lens, format)| Op::EnqueueMany { lens, format }),
         3 => n().prop_map(|max| Op::RequeueDead { max }),
         3 => delay().prop_map(|delay| Op::Promote { delay }),
@@ -180,7 +199,8 @@ proptest! {
     #[test]
     fn a_queue_does_what_the_model_does(settings in settings(), roomy in any::<bool>(), program in vec(op(), 1..150)) {
         // Half of the programs start with room for much, so that long queues and large estates occur.
-        let settings = if roomy { crate::Settings::default() } else { settings };
+        let Settings { unique_for_ms, priorities, .. } = settings;
+        let settings = if roomy { Settings { unique_for_ms, priorities, ..Settings::default() } } else { settings };
         let mut run = run::Run::new(settings);
         for op in program {
             run.step(op);

@@ -1,9 +1,11 @@
 //! Operations on a live queue: pause, close, wait until idle, purge, requeue.
 
-use super::{Event, Queue, Wakes};
+use super::{Event, PAUSED, Queue, Wakes};
 use crate::counters::Count;
-use crate::lane::{Body, Pop};
+use crate::item::Item;
+use crate::lane::Pop;
 use crate::sync::{Ordering, fence};
+use crate::tags::End;
 
 impl<T: Clone + PartialEq> Queue<T> {
     /// Hands out nothing more until [`resume`](Self::resume). What is leased stays leased.
@@ -17,7 +19,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// assert!(queue.dequeue(&mut Vec::new()).is_none());
     /// ```
     pub fn pause(&self) {
-        self.limits.paused.store(1, Ordering::SeqCst);
+        self.limits.gate.fetch_or(PAUSED, Ordering::SeqCst);
     }
 
     /// Hands out again, first to those who are parked.
@@ -32,7 +34,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// assert!(queue.dequeue(&mut Vec::new()).is_some());
     /// ```
     pub fn resume(&self) -> Wakes<T> {
-        self.limits.paused.store(0, Ordering::SeqCst);
+        self.limits.gate.fetch_and(!PAUSED, Ordering::SeqCst);
         self.hand_over()
     }
 
@@ -167,21 +169,26 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// Drops one waiting item and returns the length of its payload.
     fn discard_one(&self, payload: &mut Vec<u8>) -> Option<u64> {
         if let Some(item) = self.front.pop() {
-            self.forget_large(item.payload.large_len());
-            return Some(item.payload.len());
+            return Some(self.discard(&item));
         }
-        if let Pop::Record { large, .. } = self.fresh.pop(payload) {
+        if let Pop::Record { large, facts } = self.fresh.pop(payload) {
             let large = large.map(|large| large.len() as u64);
             self.forget_large(large);
+            self.end(facts.tag, End::Removed);
             return Some(large.unwrap_or(payload.len() as u64));
         }
         let (_, item) = self.schedule.pop_due(u64::MAX)?;
+        Some(self.discard(&item))
+    }
+
+    fn discard(&self, item: &Item) -> u64 {
         self.forget_large(item.payload.large_len());
-        Some(item.payload.len())
+        self.end(item.facts.tag, End::Removed);
+        item.payload.len()
     }
 
     /// Moves up to `max` dead letters, oldest first, to the tail of the queue, with no attempts used. Not refused for want of
-    /// room: they were accepted once.
+    /// room: they were accepted once; nor for a key that another item has by now.
     ///
     /// ```
     /// # use payment_queue_core::{Registry, Settings, Take};
@@ -199,7 +206,8 @@ impl<T: Clone + PartialEq> Queue<T> {
         while moved < max {
             let Some(item) = self.dead.pop() else { break };
             self.room.force(1, item.payload.len());
-            self.fresh.push(Body::from(&item.payload), item.facts.enqueued_at, item.facts.format);
+            self.enter_again(item.facts.tag);
+            self.fresh.push_item(&item);
             moved += 1;
         }
         (moved, self.hand_over())

@@ -101,7 +101,7 @@ impl<T: Clone + PartialEq> Queue<T> {
                 break;
             }
             // A pending record is its producer's to hand over: it comes here itself once it has published.
-            let Some((token, waiter, next)) = self.waiters.pair(|| self.pop(&mut payload)) else { break };
+            let Some((token, waiter, next)) = self.pair_if_allowed(&mut payload) else { break };
             wakes.extend(self.deliver(token, waiter, next, &payload));
         }
         wakes

@@ -9,6 +9,7 @@ use crate::error::StaleLease;
 use crate::item::Item;
 use crate::schedule::Then;
 use crate::sync::Ordering;
+use crate::tags::End;
 
 /// Where an item went that was not settled.
 ///
@@ -96,6 +97,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     pub(super) fn end_lease(&self, state: &mut State<T>, lease: Lease, mine: Mine) -> Result<u64, StaleLease> {
         let settled = state.settle(lease.slot, lease.generation)?;
         self.forget_large(settled.large);
+        self.end(settled.tag, End::Settled);
         mine.add(Count::Settled, 1);
         Ok(settled.taken_at)
     }
@@ -283,8 +285,11 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     fn bury(&self, item: Item, reason: Vec<u8>) {
         let max = self.limits.max_dead.load(Ordering::Relaxed);
-        let dropped = self.dead.push(item, reason, max);
-        self.forget_large(Some(dropped));
+        self.end_for_now(item.facts.tag);
+        for dropped in self.dead.push(item, reason, max) {
+            self.forget_large(dropped.item.payload.large_len());
+            self.end(dropped.item.facts.tag, End::Dropped);
+        }
     }
 
     /// Whom to tell after a lease ended: parked takers, or those who wait for the queue to be idle.

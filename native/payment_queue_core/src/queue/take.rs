@@ -7,7 +7,8 @@ use crate::counters::{Count, Mine};
 use crate::error::StaleLease;
 use crate::item::{Facts, Payload};
 use crate::lane::Pop;
-use crate::sync::{spin_loop, yield_now};
+use crate::sync::{Ordering, spin_loop, yield_now};
+use crate::tags::End;
 use std::sync::Arc;
 
 /// One item in the hands of its consumer.
@@ -61,7 +62,7 @@ impl Delivery {
 pub enum Take {
     /// An item, now leased.
     Delivery(Delivery),
-    /// Nothing is ready, or the queue is paused.
+    /// Nothing is ready, or the queue is paused or at its rate limit.
     Empty,
     /// The place is not this owner's: [`Queue::register`] first.
     NotRegistered,
@@ -260,6 +261,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         let mut next = self.next(payload)?;
         let (mine, now) = (self.counters.mine(), clock::now_ns());
         next.depart(now, mine);
+        self.end(next.facts.tag, End::Settled);
         mine.add(Count::Dequeued, 1);
         self.room.release(1, next.len(payload));
         self.forget_large(next.large.as_ref().map(|large| large.len() as u64));
@@ -327,14 +329,29 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// The next item for a taker, which waits a little for a record that is just being published.
     #[inline(always)]
     fn next(&self, payload: &mut Vec<u8>) -> Option<Next> {
-        if self.is_paused() {
-            return None;
+        if self.limits.gate.load(Ordering::SeqCst) != 0 || !self.front.is_empty() {
+            return self.next_of_any(payload);
         }
         for spin in 0..PENDING_SPINS {
-            match self.try_pop(payload) {
+            match self.fresh.pop_highest(payload) {
+                Pop::Record { facts, large } => return Some(Next { facts, large }),
+                Pop::Empty => break,
+                Pop::Pending => wait_a_little(spin),
+            }
+        }
+        if self.fresh.has_lower() { self.next_of_any(payload) } else { None }
+    }
+
+    /// As [`next`](Self::next), wherever the item is. Apart, so that the frequent way stays in registers.
+    #[cold]
+    #[inline(never)]
+    fn next_of_any(&self, payload: &mut Vec<u8>) -> Option<Next> {
+        let open = self.limits.gate.load(Ordering::SeqCst) == 0;
+        for spin in 0..PENDING_SPINS {
+            let popped = if open { self.try_pop(payload) } else { self.try_pop_at_gate(payload) };
+            match popped {
                 Ok(next) => return next,
-                Err(Pending) if spin < PENDING_SPINS / 2 => spin_loop(),
-                Err(Pending) => yield_now(),
+                Err(Pending) => wait_a_little(spin),
             }
         }
         None
@@ -344,8 +361,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         self.try_pop(payload).ok().flatten()
     }
 
-    #[inline(always)]
-    fn try_pop(&self, payload: &mut Vec<u8>) -> Result<Option<Next>, Pending> {
+    pub(super) fn try_pop(&self, payload: &mut Vec<u8>) -> Result<Option<Next>, Pending> {
         if let Some(mut item) = self.front.pop() {
             if let Payload::Small(bytes) = &mut item.payload {
                 std::mem::swap(payload, bytes);
@@ -364,5 +380,10 @@ impl<T: Clone + PartialEq> Queue<T> {
     }
 }
 
+/// For a record that is just being published; a producer that was descheduled there needs the processor.
+fn wait_a_little(spin: u32) {
+    if spin < PENDING_SPINS / 2 { spin_loop() } else { yield_now() }
+}
+
 /// The record at the head is claimed but not yet published.
-struct Pending;
+pub(super) struct Pending;

@@ -6,11 +6,22 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Item {
-    /// Given by the fresh lane; 0 before.
-    pub(super) order: u64,
+    /// Priority, and age as given by the fresh lane; 0 before.
+    pub(super) order: (u8, u64),
     pub(super) payload: Vec<u8>,
     pub(super) format: u8,
     pub(super) attempts: u16,
+    /// Its key, and a number of its own.
+    pub(super) key: Option<(u8, u64)>,
+}
+
+/// Who has a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// The item with this number.
+    By(u64),
+    /// Nobody, from this step on.
+    Until(u64),
 }
 
 /// Delay, in steps that are far longer than a test, and reason.
@@ -29,9 +40,9 @@ pub(super) struct Model {
     pub(super) settings: Settings,
     pub(super) paused: bool,
     pub(super) closed: bool,
-    pub(super) fresh: VecDeque<Item>,
-    pub(super) front: BTreeMap<u64, Item>,
-    /// By delay and age.
+    pub(super) fresh: BTreeMap<(u8, u64), Item>,
+    pub(super) front: BTreeMap<(u8, u64), Item>,
+    /// By the step at which they are due, and age.
     pub(super) scheduled: BTreeMap<(u64, u64), (Then, Item)>,
     pub(super) dead: VecDeque<(Item, Vec<u8>)>,
     pub(super) leased: HashMap<Lease, Held>,
@@ -50,7 +61,13 @@ pub(super) struct Model {
     pub(super) rejected_full: u64,
     pub(super) dead_dropped: u64,
     pub(super) purged: u64,
+    pub(super) duplicates: u64,
+    pub(super) keys: BTreeMap<u8, Taken>,
     pub(super) last: u64,
+    /// Steps of time that have passed.
+    pub(super) now: u64,
+    /// Steps at which deliveries started under a rate limit.
+    pub(super) started: Vec<u64>,
 }
 
 impl Model {
@@ -60,7 +77,7 @@ impl Model {
     }
 
     pub(super) fn ready(&self) -> impl Iterator<Item = &Item> {
-        self.front.values().chain(&self.fresh)
+        self.front.values().chain(self.fresh.values())
     }
 
     fn waiting(&self) -> impl Iterator<Item = &Item> {
@@ -91,7 +108,24 @@ impl Model {
         self.waiting().next().is_none() && self.in_flight() == 0
     }
 
-    pub(super) fn enqueue(&mut self, payload: Vec<u8>, format: u8, delay: u64) -> Result<(), Refusal> {
+    pub(super) fn enqueue(
+        &mut self,
+        payload: Vec<u8>,
+        format: u8,
+        delay: u64,
+        key: Option<u8>,
+        priority: u8,
+    ) -> Result<(), Refusal> {
+        if priority >= self.settings.priorities {
+            return Err(Refusal::NoPriority);
+        }
+        if key.is_some() && self.settings.unique_for_ms.is_none() {
+            return Err(Refusal::NoKeys);
+        }
+        if key.is_some_and(|key| !self.is_free(key)) {
+            self.duplicates += 1;
+            return Err(Refusal::Duplicate);
+        }
         let bytes = payload.len() as u64;
         if bytes > self.settings.max_payload_bytes {
             return Err(Refusal::TooLarge);
@@ -105,7 +139,9 @@ impl Model {
             return Err(Refusal::Full);
         }
         self.enqueued += 1;
-        let item = Item { order: 0, payload, format, attempts: 0 };
+        let key = key.map(|key| (key, self.next_number()));
+        self.hold(key);
+        let item = Item { order: (priority, 0), payload, format, attempts: 0, key };
         if delay == 0 {
             self.push_fresh(item)
         } else {
@@ -115,25 +151,80 @@ impl Model {
     }
 
     fn push_fresh(&mut self, item: Item) {
-        let order = self.next_number();
-        self.fresh.push_back(Item { order, attempts: 0, ..item });
+        let order = (item.order.0, self.next_number());
+        self.fresh.insert(order, Item { order, attempts: 0, ..item });
     }
 
     fn put_off(&mut self, delay: u64, then: Then, item: Item) {
         let number = self.next_number();
-        self.scheduled.insert((delay, number), (then, item));
+        self.scheduled.insert((self.now + delay, number), (then, item));
     }
 
     fn pop(&mut self) -> Option<Item> {
-        self.front.pop_first().map(|(_, item)| item).or_else(|| self.fresh.pop_front())
+        self.front.pop_first().or_else(|| self.fresh.pop_first()).map(|(_, item)| item)
+    }
+
+    fn is_free(&self, key: u8) -> bool {
+        match self.keys.get(&key) {
+            None => true,
+            Some(Taken::By(_)) => false,
+            Some(Taken::Until(step)) => *step <= self.now,
+        }
+    }
+
+    fn hold(&mut self, key: Option<(u8, u64)>) {
+        if let Some((key, number)) = key {
+            self.keys.insert(key, Taken::By(number));
+        }
+    }
+
+    /// An item is done with (`settled`), or gone.
+    pub(super) fn let_go(&mut self, item: &Item, settled: bool) {
+        let Some((key, number)) = item.key else { return };
+        if self.keys.get(&key) != Some(&Taken::By(number)) {
+            return;
+        }
+        match self.settings.unique_for_ms {
+            Some(ms) if settled && ms > 0 => self.keys.insert(key, Taken::Until(self.now + ms / super::STEP_MS)),
+            _ => self.keys.remove(&key),
+        };
+    }
+
+    /// Whether the queue hands out anything now.
+    pub(super) fn is_open(&self) -> bool {
+        !self.paused && self.next_start() <= self.now
+    }
+
+    /// The step from which on a delivery may start.
+    pub(super) fn next_start(&self) -> u64 {
+        let Some(limit) = self.settings.rate_limit else { return 0 };
+        let nth_last = self.started.iter().rev().nth(limit.deliveries as usize - 1);
+        nth_last.map_or(0, |start| start + u64::from(limit.window_ms) / super::STEP_MS)
+    }
+
+    pub(super) fn configure(&mut self, settings: Settings) {
+        if settings.unique_for_ms.is_none() {
+            self.keys.clear();
+        }
+        if settings.rate_limit.is_none() {
+            self.started.clear();
+        }
+        self.settings = settings;
     }
 
     /// The item that a taker gets now.
     pub(super) fn take(&mut self) -> Option<Item> {
-        if self.paused {
+        if !self.is_open() {
             return None;
         }
         let item = self.pop()?;
+        if let Some(limit) = self.settings.rate_limit {
+            // As many as the limit needs to know are remembered, a later one that needs more included.
+            while self.started.len() >= limit.deliveries as usize {
+                self.started.remove(0);
+            }
+            self.started.push(self.now);
+        }
         Some(Item { attempts: item.attempts + 1, ..item })
     }
 
@@ -158,6 +249,7 @@ impl Model {
     }
 
     pub(super) fn bury(&mut self, item: Item, reason: &[u8]) {
+        self.let_go(&item, true);
         self.dead.push_back((item, reason.to_vec()));
         for _ in 0..2 {
             if self.dead.len() as u64 > self.settings.max_dead {
@@ -187,9 +279,12 @@ impl Model {
         }
     }
 
-    /// Moves what was put off by at most `delay`.
-    pub(super) fn promote(&mut self, delay: u64) {
-        let later = self.scheduled.split_off(&(delay + 1, 0));
+    /// Lets so many steps pass, and moves what is due.
+    pub(super) fn promote(&mut self, steps: u64) {
+        self.now += steps;
+        let now = self.now;
+        self.keys.retain(|_, taken| !matches!(taken, Taken::Until(step) if *step <= now));
+        let later = self.scheduled.split_off(&(self.now + 1, 0));
         for (_, (then, item)) in std::mem::replace(&mut self.scheduled, later) {
             match then {
                 Then::Fresh => self.push_fresh(item),
@@ -200,7 +295,9 @@ impl Model {
 
     pub(super) fn purge(&mut self, max: usize) -> usize {
         let mut purged = 0;
-        while purged < max && (self.pop().is_some() || self.scheduled.pop_first().is_some()) {
+        while purged < max {
+            let Some(item) = self.pop().or_else(|| Some(self.scheduled.pop_first()?.1.1)) else { break };
+            self.let_go(&item, false);
             purged += 1;
         }
         self.purged += purged as u64;
@@ -210,6 +307,10 @@ impl Model {
     pub(super) fn requeue_dead(&mut self, max: usize) -> usize {
         let moved = max.min(self.dead.len());
         for (item, _) in self.dead.drain(..moved).collect::<Vec<_>>() {
+            if item.key.is_some_and(|(key, _)| !matches!(self.keys.get(&key), Some(Taken::By(_)))) {
+                let kept = self.settings.unique_for_ms.is_some();
+                self.hold(item.key.filter(|_| kept));
+            }
             self.push_fresh(item);
         }
         moved

@@ -3,16 +3,13 @@
 mod steps;
 
 use super::model::{Held, Item, Model};
-use super::{Op, Pick, Who};
+use super::{Op, Pick, STEP_MS, Who};
 use crate::agenda::{Agenda, Job};
 use crate::clock;
-use crate::queue::{Delivery, Event, Peeked, Queue, Refused, State, Take, Wakes};
+use crate::queue::{Delivery, Event, How, Peeked, Queue, Refused, State, Take, Wakes};
 use crate::{Lease, Settings, StaleLease};
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// One step of delay.
-const STEP_MS: u64 = 1_000_000;
 
 pub(super) struct Run {
     queue: Queue<u32>,
@@ -98,9 +95,9 @@ impl Run {
         let registered = self.model.consumers.get(&place) == Some(&owner);
         match take {
             Take::NotRegistered => assert!(!registered),
-            Take::Empty => assert!(registered && (self.model.paused || self.model.ready().next().is_none())),
+            Take::Empty => assert!(registered && (!self.model.is_open() || self.model.ready().next().is_none())),
             Take::Delivery(delivery) => {
-                assert!(registered && !self.model.paused);
+                assert!(registered && self.model.is_open());
                 let next = self.model.ready().next().expect("the model has nothing to take");
                 assert!(delivery.large.as_deref().unwrap_or(buffer) == next.payload);
                 self.hold(place, delivery.lease, delivery.attempts);
@@ -126,6 +123,16 @@ impl Run {
         }
     }
 
+    /// Whether there was something to settle.
+    fn settle(&mut self, lease: Lease) -> bool {
+        let held = self.end(lease);
+        if let Ok(held) = &held {
+            self.model.let_go(&held.item, true);
+            self.model.settled += 1;
+        }
+        held.is_ok()
+    }
+
     /// Removes a lease from the model as the queue must, too.
     fn end(&mut self, lease: Lease) -> Result<Held, StaleLease> {
         self.model.leased.remove(&lease).ok_or(StaleLease)
@@ -137,7 +144,16 @@ impl Run {
                 let payload = self.payload(len);
                 let result = self.queue.enqueue_after(&payload, format, delay * STEP_MS);
                 let (wakes, result) = result.map_or_else(|e| (Wakes::new(), Err(e)), |wakes| (wakes, Ok(())));
-                assert_eq!(result, self.model.enqueue(payload, format, delay));
+                assert_eq!(result, self.model.enqueue(payload, format, delay, None, 0));
+                self.told(wakes);
+            }
+            Op::EnqueueWith { len, delay, key, priority } => {
+                let payload = self.payload(len);
+                let name = [key.unwrap_or_default()];
+                let how = How { delay_ms: delay * STEP_MS, key: key.map(|_| &name[..]), priority };
+                let result = self.queue.enqueue_with(&payload, 3, how);
+                let (wakes, result) = result.map_or_else(|e| (Wakes::new(), Err(e)), |wakes| (wakes, Ok(())));
+                assert_eq!(result, self.model.enqueue(payload, 3, delay, key, priority));
                 self.told(wakes);
             }
             Op::EnqueueMany { lens, format } => {
@@ -145,7 +161,7 @@ impl Run {
                 let (wakes, refused) = self.queue.enqueue_many(batch.iter().map(|payload| (&payload[..], format)));
                 let mut accepted = 0;
                 let failed = batch.into_iter().find_map(|payload| {
-                    let result = self.model.enqueue(payload, format, 0);
+                    let result = self.model.enqueue(payload, format, 0, None, 0);
                     accepted += usize::from(result.is_ok());
                     result.err()
                 });
@@ -200,6 +216,7 @@ impl Run {
                 self.queue.wakes()
             }
             Some(Job::HandOver { .. }) => self.queue.wakes(),
+            Some(Job::Free { .. }) => Wakes::new(),
             Some(Job::Due { .. } | Job::Stop) => panic!("nothing is due at the time 0"),
         };
         self.told(wakes);
@@ -207,7 +224,9 @@ impl Run {
 
     /// Lets so many steps of time pass, and half a one.
     fn promote(&mut self, delay: u64) {
-        let now = clock::now_ns() + (delay * STEP_MS + STEP_MS / 2) * 1_000_000;
+        clock::skip(delay * STEP_MS * 1_000_000);
+        // What was put off a little later than the step began is due at its step all the same.
+        let now = clock::now_ns() + STEP_MS / 2 * 1_000_000;
         let mut wakes = Wakes::new();
         while let Some(job) = self.agenda.try_next(now) {
             assert!(matches!(job, Job::Due { queue: 0 }));
@@ -229,7 +248,9 @@ impl Run {
     }
 
     pub(super) fn check(&mut self) {
-        assert!(!self.fetch_jobs() || self.jobs.iter().any(|job| matches!(job, Job::HandOver { .. })));
+        assert!(
+            !self.fetch_jobs() || self.jobs.iter().any(|job| matches!(job, Job::HandOver { .. } | Job::Free { .. }))
+        );
         let (model, info) = (&self.model, self.queue.info());
         let state = match (model.closed, model.paused) {
             (true, _) => State::Closed,
@@ -246,12 +267,22 @@ impl Run {
         assert_eq!((info.consumers, info.parked), (model.consumers.len() as u64, model.parked.len() as u64));
         let places = info.queue_size + info.in_flight + info.scheduled + info.dead + info.dead_dropped;
         assert_eq!(info.enqueued, info.settled + info.purged + places, "conservation");
+        assert_eq!((info.duplicates, info.keys), (model.duplicates, model.keys.len() as u64));
         let large = self.queue.rare.large_bytes.load(std::sync::atomic::Ordering::Relaxed);
         assert_eq!(large, model.large_bytes());
         assert!(info.memory >= large);
-        assert!(model.paused || model.parked.is_empty() || ready == 0, "a wake-up was lost");
+        assert!(!model.is_open() || model.parked.is_empty() || ready == 0, "a wake-up was lost");
         assert!(model.watchers.is_empty() || !model.is_idle(), "nobody told that the queue is idle");
         let alarm = self.agenda.alarm_of(0);
+        let expiry = self.queue.tags.lock().keys().next_expiry();
+        assert!(
+            expiry.is_none_or(|due| alarm.is_some_and(|alarm| alarm <= due + 1_000_000_000)),
+            "keys are kept for ever"
+        );
+        if !model.paused && !model.parked.is_empty() && ready > 0 {
+            let next_start = clock::now_ns() + (model.next_start() - model.now) * STEP_MS * 1_000_000;
+            assert!(alarm.is_some_and(|alarm| alarm <= next_start), "nothing will wake who waits for the rate limit");
+        }
         assert!(self.queue.schedule.next_due().is_none_or(|due| alarm.is_some_and(|alarm| alarm <= due)));
         self.assert_peek(3);
     }
@@ -275,6 +306,7 @@ impl Run {
             }
         }
         self.step(Op::Resume);
+        self.step(Op::Configure(Settings { rate_limit: None, ..self.model.settings }));
         self.promote(3);
         self.step(Op::RequeueDead { max: usize::MAX });
         self.check();
@@ -284,6 +316,9 @@ impl Run {
         }
         self.check();
         assert!(self.model.is_idle());
+        self.promote(3);
+        self.check();
+        assert_eq!(self.queue.tags.lock().memory(), 0, "tags or keys are left");
         let info = self.queue.info();
         assert_eq!(info.enqueued, info.settled + info.dead_dropped + info.purged);
     }

@@ -23,16 +23,15 @@ impl Run {
                     let buffer = &buffer[range];
                     self.took(place, owner, Take::Delivery(delivery), buffer);
                 }
-                let more = !self.model.paused && self.model.ready().next().is_some();
+                let more = self.model.is_open() && self.model.ready().next().is_some();
                 assert!(items == max_items || !more || buffer.len() > max_bytes, "it stopped too early");
             }
             Op::SettleAndTake { lease, who } => {
                 let lease = self.lease(lease);
                 let (_, owner) = self.consumer(who);
                 let result = self.queue.settle_and_take(lease, &owner, &mut buffer);
-                assert_eq!(result.is_ok(), self.end(lease).is_ok());
+                assert_eq!(result.is_ok(), self.settle(lease));
                 if let Ok((take, wakes)) = result {
-                    self.model.settled += 1;
                     self.took(lease.consumer, owner, take, &buffer);
                     self.told(wakes);
                 }
@@ -44,6 +43,7 @@ impl Run {
                 if let (Some((delivery, wakes)), Some(item)) = (delivery, item) {
                     self.assert_delivered(&delivery, &buffer, &item);
                     assert!(self.queue.ack(delivery.lease).is_err());
+                    self.model.let_go(&item, true);
                     self.model.settled += 1;
                     self.told(wakes);
                 }
@@ -95,8 +95,7 @@ impl Run {
             Op::Ack { lease } => {
                 let lease = self.lease(lease);
                 let result = self.queue.ack(lease);
-                assert_eq!(result.is_ok(), self.end(lease).is_ok());
-                self.model.settled += u64::from(result.is_ok());
+                assert_eq!(result.is_ok(), self.settle(lease));
                 self.told(result.unwrap_or_default());
             }
             Op::AckMany { leases } => {
@@ -104,10 +103,9 @@ impl Run {
                 let mut stale = Vec::new();
                 let wakes = self.queue.ack_many(&leases, |position| stale.push(position));
                 // One after the other: the same lease, a second time, is stale.
-                let ended: Vec<_> = leases.iter().map(|lease| self.end(*lease).is_ok()).collect();
+                let ended: Vec<_> = leases.iter().map(|lease| self.settle(*lease)).collect();
                 let expected: Vec<_> = (0..ended.len()).filter(|&position| !ended[position]).collect();
                 assert_eq!(stale, expected);
-                self.model.settled += (ended.len() - expected.len()) as u64;
                 self.told(wakes);
             }
             Op::Nack { lease, delay, reason } => {
@@ -171,8 +169,9 @@ impl Run {
                 self.model.closed = false;
             }
             Op::Configure(settings) => {
-                self.queue.configure(settings);
-                self.model.settings = settings;
+                let wakes = self.queue.configure(settings);
+                self.model.configure(settings);
+                self.told(wakes);
             }
             Op::Purge { max } => {
                 let (purged, wakes) = self.queue.purge(max);

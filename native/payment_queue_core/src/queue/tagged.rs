@@ -1,0 +1,147 @@
+//! Items with a key: their way in, and what the end of their way means for the key.
+
+use super::{Queue, Wakes};
+use crate::agenda::Job;
+use crate::clock;
+use crate::counters::Count;
+use crate::error::Refusal;
+use crate::item::{Facts, Item, Payload};
+use crate::lane::Body;
+use crate::schedule::Then;
+use crate::sync::Ordering;
+use crate::tags::End;
+
+/// What else there is to say about an item that is enqueued.
+///
+/// ```
+/// # use payment_queue_core::{How, Refusal, Registry, Settings};
+/// # let registry = Registry::new(|_, _: u8, _| {});
+/// let queue = registry.create(Settings { unique_for_ms: Some(60_000), ..Settings::default() }).unwrap();
+/// let how = How { key: Some(b"payment 7"), ..How::default() };
+/// assert!(queue.enqueue_with(b"pay 10", 0, how).is_ok());
+/// assert_eq!(queue.enqueue_with(b"pay 10", 0, how), Err(Refusal::Duplicate));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct How<'a> {
+    /// The item can be taken only after this time; 0: at once.
+    pub delay_ms: u64,
+    /// Refuse it if an item with an equal key is queued, scheduled or leased, or was settled or died less than
+    /// `unique_for_ms` ago.
+    pub key: Option<&'a [u8]>,
+    /// Below the `priorities` of the settings; 0 is taken first.
+    pub priority: u8,
+}
+
+/// Expired keys are forgotten at most this often, many at once (ns). Nobody sees the difference: what has expired is free.
+const SWEEP_NS: u64 = 1_000_000_000;
+
+impl<T: Clone + PartialEq> Queue<T> {
+    /// As [`enqueue`](Self::enqueue), with more to say about the item. With a key, it takes the short lock of the keys.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue), and [`Refusal::Duplicate`], [`Refusal::NoKeys`] or [`Refusal::NoPriority`].
+    ///
+    /// ```
+    /// # use payment_queue_core::{How, Refusal, Registry, Settings};
+    /// # let registry = Registry::new(|_, _: u8, _| {});
+    /// let queue = registry.create(Settings::default()).unwrap();
+    /// queue.enqueue_with(b"remind", 0, How { delay_ms: 60_000, ..How::default() }).unwrap();
+    /// assert_eq!(queue.info().scheduled, 1);
+    /// let keyed = How { key: Some(b"k"), ..How::default() };
+    /// assert_eq!(queue.enqueue_with(b"a", 0, keyed), Err(Refusal::NoKeys), "its settings have no unique_for_ms");
+    /// ```
+    pub fn enqueue_with(&self, payload: &[u8], format: u8, how: How<'_>) -> Result<Wakes<T>, Refusal> {
+        if how.priority >= self.limits.priorities.load(Ordering::SeqCst) {
+            return Err(Refusal::NoPriority);
+        }
+        let tag = match how.key {
+            None => {
+                self.admit(payload)?;
+                0
+            }
+            // Reserved under the lock: nobody is told of a duplicate of an item that is then refused.
+            Some(key) => self.tags.lock().enter(key, || self.admit(payload)).inspect_err(|refusal| {
+                if *refusal == Refusal::Duplicate {
+                    self.rare.duplicates.fetch_add(1, Ordering::Relaxed);
+                }
+            })?,
+        };
+        let enqueued_at = clock::now_ns();
+        let facts = Facts { enqueued_at, format, tag, ..Facts::default() }.with_priority(how.priority);
+        self.put(payload, facts, how.delay_ms);
+        self.counters.mine().add(Count::Enqueued, 1);
+        Ok(self.hand_over())
+    }
+
+    /// Into the lane or onto the schedule.
+    fn put(&self, payload: &[u8], facts: Facts, delay_ms: u64) {
+        let body = Body::new(payload);
+        if let Body::Large(bytes) = &body {
+            self.rare.large_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+        if delay_ms == 0 {
+            self.fresh.push(body, &facts);
+        } else {
+            let payload = match body {
+                Body::Inline(bytes) => Payload::Small(bytes.to_vec()),
+                Body::Large(bytes) => Payload::Large(bytes),
+            };
+            self.schedule_item(facts.enqueued_at, delay_ms, Then::Fresh, Item { facts, payload });
+        }
+    }
+
+    /// The way of an item has ended for good. Costs a look at the tag if it has none.
+    #[inline]
+    pub(super) fn end(&self, tag: u32, end: End) {
+        if tag != 0 {
+            self.end_tagged(tag, end);
+        }
+    }
+
+    #[cold]
+    fn end_tagged(&self, tag: u32, end: End) {
+        let expiry = self.tags.lock().leave(tag, end);
+        self.sweep_after(expiry);
+    }
+
+    /// The item is a dead letter: done with, for its key, but it may be requeued.
+    pub(super) fn end_for_now(&self, tag: u32) {
+        if tag != 0 {
+            let expiry = self.tags.lock().let_go(tag, End::Settled);
+            self.sweep_after(expiry);
+        }
+    }
+
+    /// A dead letter is on its way again.
+    pub(super) fn enter_again(&self, tag: u32) {
+        if tag != 0 {
+            self.tags.lock().enter_again(tag);
+        }
+    }
+
+    fn sweep_after(&self, expiry: Option<u64>) {
+        if let Some(expiry) = expiry {
+            self.agenda.alarm(expiry.saturating_add(SWEEP_NS), self.index);
+        }
+    }
+
+    /// Forgets at most `max` expired keys. `true`: there are more.
+    pub(super) fn sweep_keys(&self, now: u64, max: usize) -> bool {
+        let mut tags = self.tags.lock();
+        let keys = tags.keys();
+        let swept = (0..max).take_while(|_| keys.forget_one(now)).count();
+        let next = keys.next_expiry();
+        drop(tags);
+        self.sweep_after(next.filter(|&next| next > now));
+        swept == max
+    }
+
+    pub(super) fn keep_keys_for(&self, unique_for_ms: Option<u64>) {
+        let unique_for = unique_for_ms.map(|ms| ms.saturating_mul(1_000_000));
+        let forgotten = self.tags.lock().keep_keys_for(unique_for);
+        if forgotten.len() > 0 {
+            // Millions of keys take longer to free than a scheduler may be held up.
+            self.agenda.job(Job::Free { keys: Box::new(forgotten) });
+        }
+    }
+}
