@@ -1,0 +1,40 @@
+defmodule PaymentQueue.Migration.Supervisor do
+  @moduledoc false
+  # None of this is on the way of an item: `enqueue` works, and the mode can be changed to all but `:shadow`, without it.
+  #
+  #     PaymentQueue.Migration.Supervisor (one_for_one, registered per migration)
+  #     ├── Migration.Drainer       idle until somebody drains
+  #     └── PaymentQueue.Supervisor the shadow queue, from the first time in shadow mode
+
+  use Supervisor
+
+  alias PaymentQueue.Migration.{Drainer, Mode, Route, Shadow}
+
+  @spec start_link(map()) :: Supervisor.on_start()
+  def start_link(config), do: Supervisor.start_link(__MODULE__, config, name: name(config.name))
+
+  @spec name(atom()) :: atom()
+  def name(name), do: :"#{inspect(__MODULE__)}.#{name}"
+
+  @impl true
+  def init(config) do
+    route = Route.install(config)
+    shadow = if Mode.route(Route.mode(route)) == :shadow, do: [Shadow.child_spec(route)], else: []
+    Supervisor.init([drainer(route) | shadow], strategy: :one_for_one)
+  end
+
+  # The drainer puts its item back before it ends, into a queue that may be slow.
+  defp drainer(route), do: %{id: Drainer, start: {Drainer, :start_link, [route]}, shutdown: 15_000}
+
+  @doc "Makes sure that the shadow queue runs."
+  @spec start_shadow(Route.t()) :: :ok | {:error, term()}
+  def start_shadow(route) do
+    case Supervisor.start_child(name(route.name), Shadow.child_spec(route)) do
+      {:ok, _} -> :ok
+      {:error, {:already_started, _}} -> :ok
+      {:error, reason} -> {:error, reason}
+    end
+  catch
+    :exit, _ -> {:error, :not_running}
+  end
+end
