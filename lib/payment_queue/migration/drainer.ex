@@ -41,9 +41,14 @@ defmodule PaymentQueue.Migration.Drainer do
   @impl true
   def init(name) do
     Process.flag(:trap_exit, true)
-    # What a killed predecessor left has no other way back to a worker until somebody drains again.
-    _ = put_back(Route.fetch!(name))
-    {:ok, idle(name)}
+    {:ok, idle(name), {:continue, :inherit}}
+  end
+
+  # What a killed predecessor left has no other way back to a worker until somebody drains again.
+  @impl true
+  def handle_continue(:inherit, state) do
+    state.name |> Route.fetch!() |> put_back()
+    {:noreply, state}
   end
 
   defp idle(name), do: %{name: name, callers: [], moved: 0, max_depth: 0, deadline: :infinity, wait: @first_wait_ms}

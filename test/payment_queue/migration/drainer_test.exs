@@ -1,0 +1,259 @@
+defmodule PaymentQueue.Migration.DrainerTest do
+  # What waits in the old queue gets into the new one, and whatever goes wrong on the way, it is on one of the two sides.
+  use PaymentQueue.QueueCase, async: true
+
+  alias PaymentQueue.Baseline.{EtsQueue, GenServerQueue}
+  alias PaymentQueue.{Migration, OldQueue}
+
+  defp migration!(legacy, opts \\ []) do
+    {queue_opts, opts} = Keyword.split(opts, [:capacity, :max_payload_bytes])
+    name = new_name()
+    queue = queue!(queue_opts)
+    start_supervised!({Migration, [name: name, queue: queue, legacy: legacy, mode: :native] ++ opts}, id: name)
+    %{name: name, queue: queue, legacy: legacy}
+  end
+
+  defp drain(%{name: name}, opts \\ []), do: Task.async(fn -> Migration.drain_legacy([name: name] ++ opts) end)
+
+  defp drainer(name), do: Process.whereis(Migration.Drainer.name(name))
+  defp in_hand(name), do: PaymentQueue.Migration.InHand.count(PaymentQueue.Migration.Route.fetch!(name))
+
+  # Until the drain has an item in hand that the new queue, of capacity 1, refuses.
+  defp with_item_in_hand(item) do
+    legacy = OldQueue.asking!()
+    migration = migration!(legacy, capacity: 1)
+    drain = drain(migration)
+    assert_receive {:legacy, pid, :take}
+    :ok = PaymentQueue.enqueue(:other, queue: migration.queue)
+    OldQueue.answer(pid, {:ok, item})
+    eventually(fn -> in_hand(migration.name) == 1 and PaymentQueue.info(migration.queue).rejected_full == 1 end)
+    Map.merge(migration, %{drain: drain, drainer: pid})
+  end
+
+  describe "draining" do
+    for kind <- [GenServerQueue, EtsQueue] do
+      test "moves everything, oldest first, and can be repeated: #{inspect(kind)}" do
+        migration = migration!(OldQueue.baseline!(unquote(kind)))
+        assert Migration.drain_legacy(name: migration.name) == {:ok, 0}
+        for n <- 1..1_000, do: :ok = migration.legacy.enqueue(n)
+        assert Migration.drain_legacy(name: migration.name) == {:ok, 1_000}
+        assert migration.legacy.stats().queue_size == 0
+        assert take_all(migration.queue) == Enum.to_list(1..1_000)
+        assert Migration.drain_legacy(name: migration.name) == {:ok, 0}
+        assert_conserved(migration.queue)
+      end
+    end
+
+    test "leaves new payments their room: it takes nothing while max_depth items wait" do
+      migration = migration!(OldQueue.baseline!(), capacity: 100)
+      for n <- 1..60, do: :ok = migration.legacy.enqueue(n)
+      drain = drain(migration)
+      eventually(fn -> PaymentQueue.stats(migration.queue).queue_size == 50 end)
+      let_pass(20)
+      assert migration.legacy.stats().queue_size == 10
+      for n <- 1..50, do: :ok = PaymentQueue.enqueue({:new, n}, queue: migration.queue)
+      assert {:ok, 1, _} = PaymentQueue.dequeue(queue: migration.queue)
+      let_pass(20)
+      assert migration.legacy.stats().queue_size == 10
+      rest = take_all(migration.queue)
+      assert Task.await(drain) == {:ok, 60}
+      assert in_hand(migration.name) == 0
+      assert Enum.filter(rest ++ take_all(migration.queue), &is_integer/1) == Enum.to_list(2..60)
+    end
+
+    test "max_depth: says how many" do
+      migration = migration!(OldQueue.baseline!())
+      for n <- 1..10, do: :ok = migration.legacy.enqueue(n)
+      assert Migration.drain_legacy(name: migration.name, max_depth: 3, timeout: 0) == {:error, :timeout, 3}
+      assert migration.legacy.stats().queue_size == 7
+
+      for {bad, message} <- [
+            max_depth: ~r/invalid value for :max_depth/,
+            timeout: ~r/invalid value for :timeout/,
+            timout: ~r/unknown keys \[:timout\]/
+          ] do
+        assert_raise ArgumentError, message, fn -> Migration.drain_legacy([{:name, migration.name}, {bad, -1}]) end
+      end
+    end
+
+    test "needs take/0 or dequeue/0" do
+      migration = migration!(OldQueue.asking!([:enqueue, :stats]))
+      assert Migration.drain_legacy(name: migration.name) == {:error, :no_take, 0}
+      assert migration!(DocsDequeueOnly).name |> then(&Migration.drain_legacy(name: &1)) == {:ok, 0}
+    end
+
+    defmodule Elixir.DocsDequeueOnly do
+      def enqueue(_), do: :ok
+      def stats, do: 0
+      def dequeue, do: :empty
+    end
+
+    test "all who call get the one drain's answer, and it goes on without them" do
+      migration = migration!(OldQueue.asking!())
+      first = drain(migration)
+      assert_receive {:legacy, pid, :take}
+      second = drain(migration)
+      OldQueue.answer(pid, {:ok, 1})
+      Task.shutdown(first, :brutal_kill)
+      assert_receive {:legacy, ^pid, :take}
+      OldQueue.answer(pid, :empty)
+      # Either it joined, or it came too late and began another.
+      receive do
+        {:legacy, ^pid, :take} -> OldQueue.answer(pid, :empty)
+        {ref, answer} when ref == second.ref -> send(self(), {ref, answer})
+      end
+
+      assert {:ok, n} = Task.await(second)
+      assert n in 0..1
+      assert take_all(migration.queue) == [1]
+    end
+  end
+
+  describe "a rollback" do
+    test "no drain begins while the old queue gets new items" do
+      migration = migration!(OldQueue.baseline!())
+      :ok = migration.legacy.enqueue(:pay)
+
+      for mode <- [:legacy, :shadow, {:percent, 99.99}] do
+        :ok = Migration.set_mode(mode, name: migration.name)
+        assert Migration.drain_legacy(name: migration.name) == {:error, :legacy_in_use, 0}
+      end
+
+      assert migration.legacy.stats().queue_size == 1
+      :ok = Migration.set_mode({:percent, 100}, name: migration.name)
+      assert Migration.drain_legacy(name: migration.name) == {:ok, 1}
+    end
+
+    test "stops the drain; what it has moved stays, the rest is in the old queue" do
+      migration = migration!(OldQueue.baseline!(), capacity: 20)
+      for n <- 1..30, do: :ok = migration.legacy.enqueue(n)
+      drain = drain(migration)
+      eventually(fn -> PaymentQueue.stats(migration.queue).queue_size == 10 end)
+      :ok = Migration.set_mode(:legacy, name: migration.name)
+      assert Task.await(drain) == {:error, :legacy_in_use, 10}
+      assert take_all(migration.queue) == Enum.to_list(1..10)
+      assert for(_ <- 1..20, {:ok, n, _} <- [migration.legacy.take()], do: n) == Enum.to_list(11..30)
+    end
+
+    test "gives the item in hand back to the old queue" do
+      migration = with_item_in_hand(:pay)
+      :ok = Migration.set_mode(:legacy, name: migration.name)
+      assert_receive {:legacy, pid, {:enqueue, :pay}}
+      OldQueue.answer(pid, :ok)
+      assert Task.await(migration.drain) == {:error, :legacy_in_use, 0}
+      assert in_hand(migration.name) == 0
+    end
+  end
+
+  describe "the item in hand" do
+    test "gets in as soon as there is room, once" do
+      migration = with_item_in_hand(:pay)
+      assert {:ok, :other, _} = PaymentQueue.dequeue(queue: migration.queue)
+      assert {:ok, :pay, _} = PaymentQueue.dequeue(queue: migration.queue, timeout: 5_000)
+      assert_receive {:legacy, pid, :take}
+      OldQueue.answer(pid, :empty)
+      assert Task.await(migration.drain) == {:ok, 1}
+      assert in_hand(migration.name) == 0
+      assert take_all(migration.queue) == []
+    end
+
+    test "survives a kill of the drain: the next one puts it back" do
+      %{name: name} = migration = with_item_in_hand(:pay)
+      kill(migration.drainer)
+      assert Task.await(migration.drain) == {:error, :stopped, 0}
+      assert_receive {:legacy, pid, {:enqueue, :pay}}
+      OldQueue.answer(pid, :ok)
+      assert drainer(name) == pid
+      eventually(fn -> in_hand(name) == 0 end)
+      refute_received {:legacy, _, {:enqueue, _}}
+      assert take_all(migration.queue) == [:other]
+    end
+
+    test "survives even a kill in the moment of putting it back" do
+      %{name: name} = migration = with_item_in_hand(:pay)
+      kill(migration.drainer)
+      assert_receive {:legacy, second, {:enqueue, :pay}}
+      kill(second)
+      assert_receive {:legacy, third, {:enqueue, :pay}}
+      assert in_hand(name) == 1
+      OldQueue.answer(third, :ok)
+      eventually(fn -> in_hand(name) == 0 end)
+    end
+
+    test "goes back when the migration is stopped, and a new one has what could not" do
+      %{name: name, queue: queue, legacy: legacy} = migration = with_item_in_hand(:pay)
+      stop = Task.async(fn -> Supervisor.stop(Migration.Supervisor.name(name), :shutdown) end)
+      assert_receive {:legacy, pid, {:enqueue, :pay}}
+      OldQueue.answer(pid, {:error, :down})
+      assert Task.await(stop) == :ok
+      assert Task.await(migration.drain) == {:error, :stopped, 0}
+      # The test's supervisor starts it again, and the old queue still does not want the item.
+      assert_receive {:legacy, pid, {:enqueue, :pay}}
+      OldQueue.answer(pid, fn -> raise "still down" end)
+
+      # The next drain begins with it.
+      again = drain(%{name: name})
+      assert {:ok, :other, _} = PaymentQueue.dequeue(queue: queue)
+      assert {:ok, :pay, _} = PaymentQueue.dequeue(queue: queue, timeout: 5_000)
+      assert_receive {:legacy, pid, :take}
+      OldQueue.answer(pid, :empty)
+      assert Task.await(again) == {:ok, 1}
+      assert legacy != nil and in_hand(name) == 0
+    end
+
+    test "a shutdown while the old queue is handing one out waits for it" do
+      %{name: name, queue: queue} = migration = migration!(OldQueue.asking!())
+      drain = drain(migration)
+      assert_receive {:legacy, pid, :take}
+      stop = Task.async(fn -> Supervisor.stop(Migration.Supervisor.name(name), :shutdown) end)
+      eventually(fn -> match?({:messages, [_ | _]}, Process.info(pid, :messages)) end)
+      OldQueue.answer(pid, {:ok, :pay})
+      # The rest of its step.
+      assert_receive {:legacy, ^pid, :take}
+      OldQueue.answer(pid, :empty)
+      assert Task.await(stop) == :ok
+      assert Task.await(drain) in [{:ok, 1}, {:error, :stopped, 1}]
+      assert take_all(queue) == [:pay]
+    end
+  end
+
+  describe "what cannot be moved" do
+    test "a closed queue: the item is back in the old one" do
+      migration = migration!(OldQueue.baseline!())
+      :ok = migration.legacy.enqueue(:pay)
+      :ok = PaymentQueue.drain(migration.queue)
+      assert Migration.drain_legacy(name: migration.name) == {:error, :queue_closed, 0}
+      assert migration.legacy.stats().queue_size == 1
+      assert in_hand(migration.name) == 0
+    end
+
+    test "a payload that is too large: the item is back, those before it have moved" do
+      migration = migration!(OldQueue.baseline!(), max_payload_bytes: 100)
+      large = :binary.copy("x", 101)
+      for payload <- [1, large, 3], do: :ok = migration.legacy.enqueue(payload)
+      assert Migration.drain_legacy(name: migration.name) == {:error, :payload_too_large, 1}
+      assert migration.legacy.stats().queue_size == 2
+      assert take_all(migration.queue) == [1]
+      :ok = PaymentQueue.configure(migration.queue, max_payload_bytes: 200)
+      assert Migration.drain_legacy(name: migration.name) == {:ok, 2}
+      assert take_all(migration.queue) == [3, large]
+    end
+
+    for {name, answer, reason} <- [
+          {"raises", quote(do: fn -> raise "no" end), quote(do: {:error, %RuntimeError{message: "no"}})},
+          {"exits", quote(do: fn -> exit(:noproc) end), quote(do: {:exit, :noproc})},
+          {"says what nobody knows", quote(do: {:payment, 7}), quote(do: {:bad_return, {:payment, 7}})}
+        ] do
+      test "an old queue that #{name}" do
+        migration = migration!(OldQueue.asking!())
+        drain = drain(migration)
+        assert_receive {:legacy, pid, :take}
+        OldQueue.answer(pid, {:ok, 1})
+        assert_receive {:legacy, ^pid, :take}
+        OldQueue.answer(pid, unquote(answer))
+        assert {:error, unquote(reason), 1} = Task.await(drain)
+        assert take_all(migration.queue) == [1]
+      end
+    end
+  end
+end
