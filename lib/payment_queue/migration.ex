@@ -162,12 +162,15 @@ defmodule PaymentQueue.Migration do
 
     with :ok <- ready(word, route) do
       before = Route.mode(route)
-      if before != word, do: Route.put_mode(route, word)
-
-      Logger.notice(
-        "PaymentQueue.Migration #{inspect(route.name)}: #{inspect(Mode.decode(before))} to #{inspect(mode)}"
-      )
+      if before != word, do: change(route, before, word)
+      :ok
     end
+  end
+
+  defp change(route, before, word) do
+    :ok = Route.put_mode(route, word)
+    [before, now] = Enum.map([before, word], &inspect(Mode.decode(&1)))
+    Logger.notice("PaymentQueue.Migration #{inspect(route.name)}: from mode #{before} to #{now}")
   end
 
   defp ready(word, route) do

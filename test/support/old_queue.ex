@@ -4,13 +4,17 @@ defmodule PaymentQueue.OldQueue do
 
   import ExUnit.Callbacks, only: [start_supervised!: 2]
 
-  alias PaymentQueue.Baseline.{GenServerQueue, Worker}
+  alias PaymentQueue.Baseline.GenServerQueue
 
   @doc "A running baseline queue (`PaymentQueue.Baseline.GenServerQueue` or `EtsQueue`) behind a new module."
   def baseline!(kind \\ GenServerQueue, opts \\ []) do
     name = name()
     start_supervised!({kind, [name: name] ++ opts}, id: name)
+    wrap(kind, name)
+  end
 
+  @doc "A new module around the baseline queue of that name."
+  def wrap(kind, name) do
     define(
       name,
       quote do
@@ -18,13 +22,6 @@ defmodule PaymentQueue.OldQueue do
         def stats, do: unquote(kind).stats(unquote(name))
         def take, do: unquote(kind).take(unquote(name))
       end
-    )
-  end
-
-  @doc "The workers of a baseline queue; returns their pool."
-  def workers!(module, kind, handler, concurrency) do
-    start_supervised!({Worker, queue: kind, queue_name: module, handler: handler, concurrency: concurrency},
-      id: {module, :workers}
     )
   end
 
@@ -63,7 +60,8 @@ defmodule PaymentQueue.OldQueue do
     end
   end
 
-  defp name, do: :"#{inspect(__MODULE__)}.#{System.unique_integer([:positive])}"
+  @doc "A name that no queue had before."
+  def name, do: :"#{inspect(__MODULE__)}.#{System.unique_integer([:positive])}"
 
   defp define(name, body) do
     Module.create(name, body, Macro.Env.location(__ENV__))
