@@ -145,13 +145,11 @@ defmodule PaymentQueue.MigrationLoad do
 
   # --- the end -------------------------------------------------------------------------------------------------------
 
-  # Everything has been handled, or never will be.
+  # What is not handled within the helper's time is lost, which the books will say.
   defp wait_for_all(run, accepted) do
-    eventually(fn ->
-      handled = run.handled |> :ets.tab2list() |> Enum.map(&elem(&1, 1)) |> Enum.sum()
-      idle = PaymentQueue.stats(run.queue) == %{queue_size: 0, in_flight: 0} and run.old.stats().queue_size == 0
-      handled >= accepted or (idle and Migration.report(name: run.migration).in_hand == 0)
-    end)
+    eventually(fn -> run.handled |> :ets.tab2list() |> Enum.map(&elem(&1, 1)) |> Enum.sum() >= accepted end)
+  rescue
+    ExUnit.AssertionError -> :ok
   end
 
   # In an orderly way: whoever still handles something is waited for.

@@ -44,14 +44,12 @@ defmodule PaymentQueue.Migration.Drainer do
     {:ok, idle(name), {:continue, :inherit}}
   end
 
-  # What a killed predecessor left has no other way back to a worker until somebody drains again.
+  # What a killed predecessor left.
   @impl true
-  def handle_continue(:inherit, state) do
-    state.name |> Route.fetch!() |> put_back()
-    {:noreply, state}
-  end
+  def handle_continue(:inherit, state), do: {:noreply, state.name |> Route.fetch!() |> put_back(state)}
 
-  defp idle(name), do: %{name: name, callers: [], moved: 0, max_depth: 0, deadline: :infinity, wait: @first_wait_ms}
+  defp idle(name),
+    do: %{name: name, callers: [], moved: 0, max_depth: 0, deadline: :infinity, wait: @first_wait_ms, timer: nil}
 
   @impl true
   def handle_call({:drain, max_depth, timeout}, from, %{callers: []} = state) do
@@ -62,7 +60,12 @@ defmodule PaymentQueue.Migration.Drainer do
   def handle_call({:drain, _, _}, from, state), do: {:noreply, %{state | callers: [from | state.callers]}}
 
   @impl true
-  def handle_info(:step, state), do: {:noreply, state.name |> Route.fetch!() |> step(state)}
+  def handle_info(:step, %{callers: [_ | _]} = state), do: {:noreply, state.name |> Route.fetch!() |> step(state)}
+
+  # While there is a drain, that one looks after what is in hand.
+  def handle_info({:timeout, timer, :put_back}, %{callers: [], timer: timer} = state),
+    do: {:noreply, state.name |> Route.fetch!() |> put_back(state)}
+
   def handle_info(_message, state), do: {:noreply, state}
 
   @impl true
@@ -91,21 +94,31 @@ defmodule PaymentQueue.Migration.Drainer do
   defp finish(_route, _result, %{callers: []} = state), do: state
 
   defp finish(route, result, state) do
-    unless result == :empty, do: put_back(route)
-
     answer =
       case result do
         :empty -> {:ok, state.moved}
         {:error, reason} -> {:error, reason, state.moved}
       end
 
+    # The answer comes last: who has it finds the item where it belongs.
+    idle = put_back(route, idle(state.name))
     Enum.each(state.callers, &GenServer.reply(&1, answer))
-    idle(state.name)
+    idle
   end
 
-  defp put_back(route) do
-    with {:refused, _} <- InHand.put_back(route) do
-      Logger.error("PaymentQueue.Migration: #{inspect(route.legacy)} did not take back an item; the next drain has it")
+  # An item must not stay in hand without a drain: while neither side has room for it, it is offered again and again.
+  defp put_back(route, state) do
+    case InHand.put_back(route) do
+      :ok ->
+        %{state | wait: @first_wait_ms}
+
+      :refused ->
+        if state.wait == @first_wait_ms do
+          Logger.warning("PaymentQueue.Migration #{inspect(route.name)}: neither side takes an item back; it is kept")
+        end
+
+        timer = :erlang.start_timer(state.wait, self(), :put_back)
+        %{state | timer: timer, wait: min(2 * state.wait, @max_wait_ms)}
     end
   end
 

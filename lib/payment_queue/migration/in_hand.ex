@@ -54,8 +54,18 @@ defmodule PaymentQueue.Migration.InHand do
     end
   end
 
-  @doc "Gives what is kept back to the legacy queue; what that does not take stays."
-  @spec put_back(Route.t()) :: {:ok | :refused, non_neg_integer()}
-  def put_back(%{legacy: legacy} = route),
-    do: offer(route, fn payload -> if Legacy.put_back(legacy, payload), do: :ok, else: :refused end)
+  @doc """
+  Gives what is kept back to the legacy queue or, if that does not take it, to the new one: `:ok`, or `:refused` by both.
+  """
+  @spec put_back(Route.t()) :: :ok | :refused
+  def put_back(%{legacy: legacy, queue: queue} = route) do
+    {result, _} =
+      offer(route, fn payload ->
+        if Legacy.put_back(legacy, payload) or PaymentQueue.enqueue(payload, queue: queue) == :ok,
+          do: :ok,
+          else: :refused
+      end)
+
+    result
+  end
 end
