@@ -3,8 +3,7 @@
   inputs: [
     "{mix,.formatter}.exs",
     "native/*.exs",
-    "{lib,test,bench}/**/*.{ex,exs}",
-    "examples/*/{mix,.formatter}.exs",
-    "examples/*/{lib,test,config}/**/*.{ex,exs}"
-  ]
+    "{lib,test,bench}/**/*.{ex,exs}"
+  ],
+  subdirectories: ["examples/*"]
 ]

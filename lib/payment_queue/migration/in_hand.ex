@@ -5,7 +5,7 @@ defmodule PaymentQueue.Migration.InHand do
   # to find it a place: whoever dies over it, it is there for the next one.
 
   alias PaymentQueue.Migration.{Legacy, Route}
-  alias PaymentQueue.Native
+  alias PaymentQueue.{Native, Taking}
 
   # Nothing that a legacy queue hands out is refused here: the most that the options of a queue allow.
   @settings {1_000, 17_179_869_183, 1_073_741_823, 65_535, 1_000}
@@ -36,14 +36,14 @@ defmodule PaymentQueue.Migration.InHand do
   def offer(route, fun), do: if(count(route) == 0, do: {:ok, 0}, else: offer(route.in_hand, fun, 0))
 
   defp offer(name, fun, n) do
-    case PaymentQueue.take(queue: name) do
+    case Taking.take(name, nil, 0) do
       :empty ->
         {:ok, n}
 
       {:ok, payload, lease} ->
         case fun.(payload) do
           :ok ->
-            PaymentQueue.ack(lease)
+            Native.ack(lease)
             offer(name, fun, n + 1)
 
           refusal ->
