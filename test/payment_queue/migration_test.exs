@@ -1,5 +1,7 @@
 defmodule PaymentQueue.MigrationTest do
-  use PaymentQueue.QueueCase, async: true
+  # Not async: old queues that stop erase persistent terms, for which the VM looks through all processes, and other tests
+  # count what idle ones do.
+  use PaymentQueue.QueueCase
 
   alias PaymentQueue.Baseline.EtsQueue
   alias PaymentQueue.{Migration, OldQueue}

@@ -1,6 +1,8 @@
 defmodule PaymentQueue.Migration.AdapterTest do
   # Old queues as users have them: a process without functions around it, a table that workers take from by themselves.
-  use PaymentQueue.QueueCase, async: true
+  # Not async: old queues that stop erase persistent terms, for which the VM looks through all processes, and other tests
+  # count what idle ones do.
+  use PaymentQueue.QueueCase
 
   alias PaymentQueue.Migration
   alias PaymentQueue.Migration.{EtsAdapter, GenServerAdapter}

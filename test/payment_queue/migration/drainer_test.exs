@@ -1,6 +1,8 @@
 defmodule PaymentQueue.Migration.DrainerTest do
   # What waits in the old queue gets into the new one, and whatever goes wrong on the way, it is on one of the two sides.
-  use PaymentQueue.QueueCase, async: true
+  # Not async: old queues that stop erase persistent terms, for which the VM looks through all processes, and other tests
+  # count what idle ones do.
+  use PaymentQueue.QueueCase
 
   alias PaymentQueue.Baseline.{EtsQueue, GenServerQueue}
   alias PaymentQueue.{Migration, OldQueue}
