@@ -217,6 +217,58 @@ defmodule PaymentQueue.Migration.DrainerTest do
     end
   end
 
+  describe "a storm of kills" do
+    test "costs at most the one item that was between the two queues at each kill" do
+      Process.flag(:trap_exit, true)
+      %{name: name, queue: queue, legacy: legacy} = migration!(OldQueue.baseline!(), capacity: 50)
+      :ok = Supervisor.terminate_child(Migration.Supervisor.name(name), Migration.Drainer)
+      for n <- 1..20_000, do: :ok = legacy.enqueue(n)
+      consumer = Task.async(fn -> consume(queue, []) end)
+      kills = storm(name, legacy, 0)
+
+      {:ok, _} = Migration.Drainer.start_link(PaymentQueue.Migration.Route.fetch!(name))
+      assert {:ok, _} = Migration.drain_legacy(name: name)
+      :ok = PaymentQueue.drain(queue, timeout: 10_000)
+      :ok = PaymentQueue.resume(queue)
+      :ok = PaymentQueue.enqueue(:enough, queue: queue)
+      counts = consumer |> Task.await() |> Enum.frequencies()
+
+      lost = 20_000 - map_size(counts)
+      doubled = Enum.sum(for {_, n} <- counts, do: n - 1)
+      assert kills > 5
+      assert lost + doubled <= kills, "#{lost} lost and #{doubled} doubled by #{kills} kills"
+      assert in_hand(name) == 0
+    end
+
+    # Each drain is killed after it has moved a hundred items or so.
+    defp storm(name, legacy, kills) do
+      left = legacy.stats().queue_size
+
+      if left < 100 do
+        kills
+      else
+        {:ok, pid} = Migration.Drainer.start_link(PaymentQueue.Migration.Route.fetch!(name))
+        drain = Task.async(fn -> Migration.drain_legacy(name: name) end)
+        wait_below(legacy, left - 100)
+        kill(pid)
+        # Unless it was done before the kill came.
+        answer = Task.await(drain)
+        assert answer == {:error, :stopped, 0} or match?({:ok, _}, answer)
+        storm(name, legacy, kills + 1)
+      end
+    end
+
+    # Closely, so that the kill hits the drain at work.
+    defp wait_below(legacy, n), do: if(legacy.stats().queue_size >= n, do: wait_below(legacy, n))
+
+    defp consume(queue, taken) do
+      case PaymentQueue.dequeue(queue: queue, timeout: 10_000) do
+        {:ok, :enough, _} -> taken
+        {:ok, n, _} -> consume(queue, [n | taken])
+      end
+    end
+  end
+
   describe "what cannot be moved" do
     test "a closed queue: the item is back in the old one" do
       migration = migration!(OldQueue.baseline!())
