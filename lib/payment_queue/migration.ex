@@ -57,11 +57,10 @@ defmodule PaymentQueue.Migration do
     * `drain_legacy/1` moves one item at a time, and stops when the mode gives the old queue new items again. What it has
       in hand while there is no room stands in a native queue that outlives every process.
 
-  One window stays, because an old queue has no leases: kill the drain with `:kill`, or end the VM, between the call in
-  which the old queue lets go of an item and the next one, in which this library accepts it, and that one item is lost, as
-  it would be with any old worker killed there. And if it dies after an item that had to wait in its hand was accepted and before
-  that is noted, the item is there twice. Everything that can be trapped, a shutdown included, waits until the item has a
-  place.
+  One window stays, because an old queue has no leases: when the VM ends between the moment in which the old queue lets go of
+  an item and the moment in which this library accepts it, that one item is lost, as it would be with any old worker then.
+  A shutdown, a crash or a kill of the migration's processes does not open it: the process that holds the item is reached by none
+  of these, and ends when the item has a place.
 
       iex> {:ok, _} = PaymentQueue.start_link(name: :docs_migration)
       iex> {:ok, _} = PaymentQueue.Migration.start_link(name: :docs_migration, queue: :docs_migration, legacy: DocsOldQueue)

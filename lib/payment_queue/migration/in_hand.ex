@@ -4,6 +4,8 @@ defmodule PaymentQueue.Migration.InHand do
   # queue of its own, which outlives the drainer and everything else in the VM, and is held by a lease while somebody tries
   # to find it a place: whoever dies over it, it is there for the next one.
 
+  require Logger
+
   alias PaymentQueue.Migration.{Legacy, Route}
   alias PaymentQueue.{Native, Taking}
 
@@ -20,38 +22,46 @@ defmodule PaymentQueue.Migration.InHand do
   end
 
   @doc "Keeps an item."
-  @spec keep(Route.t(), term()) :: :ok | {:error, term()}
-  def keep(%{in_hand: name}, payload) do
+  @spec keep!(Route.t(), term()) :: :ok
+  def keep!(route, payload) do
+    with {:error, reason} <- enqueue(route.in_hand, payload),
+         false <- Legacy.put_back(route.legacy, payload) do
+      # Over a gigabyte, and the queue that it came from does not want it back.
+      Logger.error(
+        "PaymentQueue.Migration #{inspect(route.name)}: lost an item that no queue takes (#{inspect(reason)})"
+      )
+    else
+      _ -> :ok
+    end
+  end
+
+  defp enqueue(name, payload) do
     with {:error, :queue_unavailable} <- PaymentQueue.enqueue(payload, queue: name) do
       Native.open(name, @settings)
       PaymentQueue.enqueue(payload, queue: name)
     end
   end
 
-  @doc """
-  Offers what is kept to the function, one after the other, for as long as it says `:ok`. What it refuses stays.
-  """
-  @spec offer(Route.t(), (term() -> :ok | refusal)) :: {:ok, non_neg_integer()} | {refusal, non_neg_integer()}
-        when refusal: term()
-  def offer(route, fun), do: if(count(route) == 0, do: {:ok, 0}, else: offer(route.in_hand, fun, 0))
-
-  defp offer(name, fun, n) do
-    case Taking.take(name, nil, 0) do
-      :empty ->
-        {:ok, n}
-
-      {:ok, payload, lease} ->
-        case fun.(payload) do
-          :ok ->
-            Native.ack(lease)
-            offer(name, fun, n + 1)
-
-          refusal ->
-            # The attempt does not count: nothing is wrong with the item.
-            Native.release(lease, 0)
-            {refusal, n}
-        end
+  @doc "Offers the oldest to the function; it stays unless that says `:ok`. `:none`: there is none."
+  @spec offer_one(Route.t(), (term() -> :ok | refusal)) :: :ok | :none | refusal when refusal: term()
+  def offer_one(%{in_hand: name} = route, fun) do
+    with true <- count(route) > 0,
+         {:ok, payload, lease} <- Taking.take(name, nil, 0) do
+      offered(fun.(payload), lease)
+    else
+      _ -> :none
     end
+  end
+
+  defp offered(:ok, lease) do
+    _ = Native.ack(lease)
+    :ok
+  end
+
+  # The attempt does not count: nothing is wrong with the item.
+  defp offered(refusal, lease) do
+    _ = Native.release(lease, 0)
+    refusal
   end
 
   @doc """
@@ -59,13 +69,14 @@ defmodule PaymentQueue.Migration.InHand do
   """
   @spec put_back(Route.t()) :: :ok | :refused
   def put_back(%{legacy: legacy, queue: queue} = route) do
-    {result, _} =
-      offer(route, fn payload ->
-        if Legacy.put_back(legacy, payload) or PaymentQueue.enqueue(payload, queue: queue) == :ok,
-          do: :ok,
-          else: :refused
-      end)
+    offer = fn payload ->
+      if Legacy.put_back(legacy, payload) or PaymentQueue.enqueue(payload, queue: queue) == :ok, do: :ok, else: :refused
+    end
 
-    result
+    case offer_one(route, offer) do
+      :ok -> put_back(route)
+      :none -> :ok
+      :refused -> :refused
+    end
   end
 end
