@@ -3,7 +3,9 @@
 loaded? = &Code.ensure_loaded?/1
 
 optional = [
-  proper: {loaded?.(:proper), "erlang-proper is not on the code path", "PaymentQueue.ModelTest", nil},
+  proper:
+    {loaded?.(:proper), "erlang-proper is not on the code path",
+     "PaymentQueue.ModelTest, one test of PaymentQueue.Laws.MigrationTest", nil},
   promtool:
     {System.find_executable("promtool"), "there is no promtool", "one test of PaymentQueue.PrometheusTest", nil},
   plug: {loaded?.(Plug.Builder), "Plug is not on the code path", "PaymentQueue.PlugTest", nil},

@@ -7,10 +7,10 @@ defmodule PaymentQueue.Migration.InHand do
   require Logger
 
   alias PaymentQueue.Migration.{Legacy, Route}
-  alias PaymentQueue.{Native, Taking}
+  alias PaymentQueue.{Native, Options, Taking}
 
   # Nothing that a legacy queue hands out is refused here: the most that the options of a queue allow.
-  @settings {1_000, 17_179_869_183, 1_073_741_823, 65_535, 1_000}
+  @options [capacity: 1_000, max_bytes: 17_179_869_183, max_payload_bytes: 1_073_741_823, max_attempts: 65_535]
 
   @doc "How many items are there: one, or none. More only if drainers were killed one after the other."
   @spec count(Route.t()) :: non_neg_integer()
@@ -37,7 +37,7 @@ defmodule PaymentQueue.Migration.InHand do
 
   defp enqueue(name, payload) do
     with {:error, :queue_unavailable} <- PaymentQueue.enqueue(payload, queue: name) do
-      Native.open(name, @settings)
+      Native.open(name, @options |> Options.start!() |> Options.settings())
       PaymentQueue.enqueue(payload, queue: name)
     end
   end
