@@ -11,6 +11,7 @@ mod error;
 mod front;
 mod histogram;
 mod item;
+mod journal;
 mod lane;
 mod queue;
 mod registry;
@@ -23,9 +24,10 @@ mod waiters;
 pub use consumer::Lease;
 pub use error::{Refusal, StaleLease, TooManyQueues};
 pub use histogram::{Histogram, Percentiles};
+pub use journal::{Fate, Journal};
 pub use queue::{
-    Batch, DeadLetter, Delivery, Event, Info, Outcome, Park, Peeked, Queue, Refused, Settings, State, Stats, Take,
-    Wakes,
+    Batch, DeadLetter, Delivery, Event, Info, Outcome, Park, Peeked, Queue, Refused, Reservation, Restored, Settings,
+    State, Stats, Take, Wakes,
 };
 pub use registry::{MAX_QUEUES, Registry};
 pub use room::{MAX_BYTES, MAX_CAPACITY};

@@ -14,12 +14,14 @@ mod enqueue;
 mod inspect;
 mod operate;
 mod park;
+mod restore;
 mod settle;
 mod take;
 
 pub use enqueue::Refused;
 pub use inspect::{DeadLetter, Info, Peeked, Stats};
 pub use park::Park;
+pub use restore::{Reservation, Restored};
 pub use settle::Outcome;
 pub use take::{Batch, Delivery, Take};
 
@@ -28,6 +30,7 @@ use crate::consumer::{Consumers, Lease};
 use crate::counters::Counters;
 use crate::dead::DeadLetters;
 use crate::front::Front;
+use crate::journal::Journals;
 use crate::lane::Lane;
 use crate::room::Room;
 use crate::schedule::Schedule;
@@ -155,6 +158,7 @@ pub type Wakes<T> = Vec<(T, Event)>;
 pub struct Queue<T> {
     index: u32,
     limits: Limits,
+    journals: Journals,
     room: Room,
     fresh: Lane,
     front: Front,
@@ -173,6 +177,8 @@ pub struct Queue<T> {
 struct RareCounts {
     redelivered: AtomicU64,
     purged: AtomicU64,
+    /// Items put back, other than to the tail.
+    restored: AtomicU64,
     /// Bytes of payloads that live outside the lane's segments.
     large_bytes: AtomicU64,
 }
@@ -200,6 +206,7 @@ impl<T: Clone + PartialEq> Queue<T> {
                 max_dead: AtomicU64::new(0),
                 paused: AtomicU8::new(0),
             },
+            journals: Journals::default(),
             room: Room::new(),
             fresh: Lane::new(),
             front: Front::new(),

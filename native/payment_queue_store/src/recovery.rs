@@ -70,7 +70,7 @@ pub(crate) struct Found {
 type Moved = BTreeMap<u64, (u64, Vec<u8>, Change)>;
 
 /// Shows each item once, those of the tail and of the head in their order.
-pub(crate) fn recover(storage: &mut dyn Storage, see: &mut dyn FnMut(Recovered<'_>)) -> Result<Found, StorageError> {
+pub(crate) fn recover(storage: &mut dyn Storage, see: &mut dyn FnMut(&Recovered<'_>)) -> Result<Found, StorageError> {
     let mut found = Found { items: 0, orphans: Vec::new() };
     let mut dead = Moved::new();
     let mut ready = Moved::new();
@@ -87,13 +87,13 @@ pub(crate) fn recover(storage: &mut dyn Storage, see: &mut dyn FnMut(Recovered<'
             while let Some(first) = ready.first_entry().filter(|first| *first.key() < id) {
                 show(first.remove(), see)?;
             }
-            see(Recovered { item, place: Where::Tail });
+            see(&Recovered { item, place: Where::Tail });
             return Ok(());
         };
         match change {
-            Change::Taken { attempts } => see(Recovered { item, place: Where::Head { attempts } }),
+            Change::Taken { attempts } => see(&Recovered { item, place: Where::Head { attempts } }),
             Change::Scheduled { due_unix_ms, attempts, taken } => {
-                see(Recovered { item, place: Where::Scheduled { due_unix_ms, attempts, taken } });
+                see(&Recovered { item, place: Where::Scheduled { due_unix_ms, attempts, taken } });
             }
             Change::Ready => _ = ready.insert(position, (id, value.to_vec(), Change::Ready)),
             Change::Dead { .. } => _ = dead.insert(position, (id, value.to_vec(), change)),
@@ -107,11 +107,11 @@ pub(crate) fn recover(storage: &mut dyn Storage, see: &mut dyn FnMut(Recovered<'
     Ok(found)
 }
 
-fn show((id, value, change): (u64, Vec<u8>, Change), see: &mut dyn FnMut(Recovered<'_>)) -> Result<(), StorageError> {
+fn show((id, value, change): (u64, Vec<u8>, Change), see: &mut dyn FnMut(&Recovered<'_>)) -> Result<(), StorageError> {
     let place = match change {
         Change::Dead { attempts, died_unix_ms, reason } => Where::Dead { attempts, died_unix_ms, reason },
         _ => Where::Tail,
     };
-    see(Recovered { item: record::read(id, &value)?, place });
+    see(&Recovered { item: record::read(id, &value)?, place });
     Ok(())
 }

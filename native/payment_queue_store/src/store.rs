@@ -82,7 +82,6 @@ pub struct Opening {
     storage: Box<dyn Storage>,
     first_id: u64,
     found: Found,
-    changes: Vec<(u64, Change)>,
 }
 
 /// Numbers are never given twice, whatever was removed: each opening has a range of its own.
@@ -109,10 +108,7 @@ impl Opening {
     ///
     /// let mut found = Vec::new();
     /// let mut opening = Opening::new(base.path(), "payments").unwrap();
-    /// opening.recover(&mut |recovered| {
-    ///     found.push(recovered.item.body[8..].to_vec());
-    ///     None
-    /// }).unwrap();
+    /// opening.recover(&mut |recovered| found.push(recovered.item.body[8..].to_vec())).unwrap();
     /// assert_eq!(found, [b"pay 10"]);
     /// ```
     pub fn new(base: &Path, queue: &str) -> Result<Self, StorageError> {
@@ -130,23 +126,15 @@ impl Opening {
         let epoch = guarded(|| storage.next_epoch())?;
         directory::tighten(place.path());
         let found = Found { items: 0, orphans: Vec::new() };
-        Ok(Self { place, storage, first_id: epoch << EPOCH_SHIFT, found, changes: Vec::new() })
+        Ok(Self { place, storage, first_id: epoch << EPOCH_SHIFT, found })
     }
 
-    /// Shows each item that is on disk, those of the tail and of the head in their order. What `see` answers is what became of
-    /// the item right away.
+    /// Shows each item that is on disk, those of the tail and of the head in their order, and answers how many there are.
     ///
     /// # Errors
     /// The disk's, or [`Reason::Damaged`]. Then it has not shown all.
-    pub fn recover(&mut self, see: &mut dyn FnMut(&Recovered<'_>) -> Option<Change>) -> Result<u64, StorageError> {
-        let Self { storage, changes, .. } = self;
-        let found = guarded(|| {
-            recovery::recover(storage.as_mut(), &mut |recovered| {
-                if let (Some(change), Some(id)) = (see(&recovered), record::id_of(recovered.item.body)) {
-                    changes.push((id, change));
-                }
-            })
-        })?;
+    pub fn recover(&mut self, see: &mut dyn FnMut(&Recovered<'_>)) -> Result<u64, StorageError> {
+        let found = guarded(|| recovery::recover(self.storage.as_mut(), see))?;
         self.found = found;
         Ok(self.found.items)
     }
@@ -180,9 +168,6 @@ impl Opening {
         let store = Store { shared, path, recovered: self.found.items, thread: Some(thread) };
         for id in self.found.orphans {
             store.change(id, Change::Removed);
-        }
-        for (id, change) in self.changes {
-            store.change(id, change);
         }
         store
     }
@@ -250,7 +235,7 @@ impl<T> Store<T> {
     /// let Ok(Appended::Accepted(id)) = store.append(Record::new(0, &[], b"a")) else { panic!() };
     /// store.change(id, Change::Removed);
     /// drop(store);
-    /// assert_eq!(Opening::new(base.path(), "q").unwrap().recover(&mut |_| None), Ok(0));
+    /// assert_eq!(Opening::new(base.path(), "q").unwrap().recover(&mut |_| {}), Ok(0));
     /// ```
     pub fn change(&self, id: u64, change: Change) {
         self.shared.inbox.change(id, change);

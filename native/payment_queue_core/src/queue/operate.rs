@@ -2,6 +2,7 @@
 
 use super::{Event, Queue, Wakes};
 use crate::counters::Count;
+use crate::journal::Fate;
 use crate::lane::{Body, Pop};
 use crate::sync::{Ordering, fence};
 
@@ -166,16 +167,20 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     /// Drops one waiting item and returns the length of its payload.
     fn discard_one(&self, payload: &mut Vec<u8>) -> Option<u64> {
+        let removed = |payload: &[u8]| self.journals.note(payload, Fate::Removed);
         if let Some(item) = self.front.pop() {
+            removed(item.payload.as_slice());
             self.forget_large(item.payload.large_len());
             return Some(item.payload.len());
         }
         if let Pop::Record { large, .. } = self.fresh.pop(payload) {
+            removed(large.as_deref().unwrap_or(payload));
             let large = large.map(|large| large.len() as u64);
             self.forget_large(large);
             return Some(large.unwrap_or(payload.len() as u64));
         }
         let (_, item) = self.schedule.pop_due(u64::MAX)?;
+        removed(item.payload.as_slice());
         self.forget_large(item.payload.large_len());
         Some(item.payload.len())
     }
@@ -199,6 +204,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         while moved < max {
             let Some(item) = self.dead.pop() else { break };
             self.room.force(1, item.payload.len());
+            self.journals.note(item.payload.as_slice(), Fate::Tail);
             self.fresh.push(Body::from(&item.payload), item.facts.enqueued_at, item.facts.format);
             moved += 1;
         }
