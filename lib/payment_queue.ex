@@ -23,7 +23,8 @@ defmodule PaymentQueue do
       back at the head of its queue at once, with its attempt count raised; after `max_attempts` it is a dead letter.
       A lease that was redelivered is stale: settling it is refused.
     * **Order**: first in, first out; redelivered items come before fresh ones, oldest first.
-    * **Survival**: the queue outlives every BEAM process, its own supervisor included. It ends with the VM.
+    * **Survival**: the queue outlives every BEAM process, its own supervisor included. It ends with the VM, unless it is
+      [durable](durability.md).
     * **No polling**: a parked taker is woken by the enqueue itself, and one item wakes one taker.
 
   ## Settling
@@ -43,7 +44,7 @@ defmodule PaymentQueue do
       :empty
   """
 
-  alias PaymentQueue.{Lease, Native, Operations, Options, Payload, Reason, Taking}
+  alias PaymentQueue.{Durable, Lease, Native, Operations, Options, Payload, Reason, Taking}
   alias PaymentQueue.Telemetry.Events
 
   @typedoc "The name of a queue: any atom but `nil`, `true` and `false`, at most 200 bytes."
@@ -52,7 +53,8 @@ defmodule PaymentQueue do
   @typedoc "One delivery of one item. Valid until it is settled or its holder dies; never after a restart of the VM."
   @opaque lease :: {non_neg_integer(), non_neg_integer(), pos_integer()}
 
-  @type refusal :: :queue_full | :queue_closed | :queue_unavailable | :payload_too_large | :duplicate
+  @type refusal ::
+          :queue_full | :queue_closed | :queue_unavailable | :payload_too_large | :duplicate | {:storage, atom()}
 
   @type dead_letter :: %{payload: term(), reason: term(), attempts: pos_integer(), died_at: DateTime.t()}
 
@@ -82,6 +84,8 @@ defmodule PaymentQueue do
   | `batch:` | `[size: 1, wait: 0]` | with `size` > 1 the handler gets a list, filled for at most `wait` ms |
   | `shutdown:` | `15_000` | ms that running handlers have to finish when the tree is stopped |
   | `telemetry:` | `[spans: true, interval: 10_000, payload: false]` | whether each item's handling is an event, the ms between two `depth` events, and whether events carry payloads: see `PaymentQueue.Telemetry` |
+  | `durability:` | `:none` | `:async` or `:sync`: items are on disk, too; see the guide on durability |
+  | `dir:` | none | with `durability:`, the directory under which each queue has its own |
 
   On an orderly stop the queue is closed (`enqueue/2` answers `{:error, :queue_closed}`), running handlers have `shutdown`
   ms to finish, and what was not finished is in the queue for the next start. A killed tree leaves the queue open.
@@ -121,7 +125,7 @@ defmodule PaymentQueue do
   Puts a payload, any term, at the tail of a queue. Calls no process; a small payload costs a few hundred nanoseconds.
 
   Options: `queue:` (default `:default`) and `delay:` in milliseconds (default 0), before which the item is not taken. A
-  delayed item takes up room from the start.
+  delayed item takes up room from the start. On a durable queue, `timeout:` (default 5_000 ms) is how long to wait for the disk.
 
   Answers `:ok`, or `{:error, reason}`:
 
@@ -129,6 +133,11 @@ defmodule PaymentQueue do
     * `:payload_too_large`: the payload alone is over `max_payload_bytes`
     * `:queue_closed`: the queue is draining or its tree was stopped
     * `:queue_unavailable`: no queue of that name was ever started
+    * `{:storage, reason}`: the disk of a durable queue says no (`:enospc`, `:erofs`, `:eio`, ...); the item is not in.
+      With the reason `:timeout` it has not answered: the item may still get in
+
+  With `durability: :sync`, `:ok` means that the item is on the disk: the caller is parked and gets a message. If it dies
+  meanwhile, the item may or may not be in.
 
   Binaries are kept as they are, ordinary terms in a compact format, rarer ones in the external term format: what is taken
   out equals what was put in.
@@ -141,23 +150,24 @@ defmodule PaymentQueue do
 
   def enqueue(payload, opts) do
     case Options.call!(:enqueue, opts) do
-      %{queue: queue, delay: 0} -> enqueue_to(queue, payload)
-      %{queue: queue, delay: delay} -> enqueue_after(queue, payload, delay)
+      %{queue: queue, delay: 0, timeout: timeout} -> enqueue_to(queue, payload, timeout)
+      %{queue: queue, delay: delay, timeout: timeout} -> enqueue_after(queue, payload, delay, timeout)
     end
   end
 
-  defp enqueue_to(queue, payload) do
+  defp enqueue_to(queue, payload, timeout \\ Durable.timeout()) do
     case Native.enqueue(queue, payload) do
       :ok -> :ok
-      :large -> queue |> Payload.enqueue_large(payload, 0) |> accepted(queue)
+      :large -> queue |> Payload.enqueue_large(payload, 0) |> Durable.await(timeout) |> accepted(queue)
+      {:storing, _} = storing -> storing |> Durable.await(timeout) |> accepted(queue)
       refusal -> Events.refused(refusal, queue)
     end
   end
 
-  defp enqueue_after(queue, payload, delay) do
+  defp enqueue_after(queue, payload, delay, timeout) do
     case Native.enqueue_after(queue, payload, delay) do
-      :large -> queue |> Payload.enqueue_large(payload, delay) |> accepted(queue)
-      answer -> accepted(answer, queue)
+      :large -> queue |> Payload.enqueue_large(payload, delay) |> Durable.await(timeout) |> accepted(queue)
+      answer -> answer |> Durable.await(timeout) |> accepted(queue)
     end
   end
 
@@ -176,39 +186,39 @@ defmodule PaymentQueue do
   """
   @spec enqueue_many([term()], keyword()) :: {:ok, non_neg_integer()} | {:error, refusal(), non_neg_integer()}
   def enqueue_many(payloads, opts \\ [])
-  def enqueue_many(payloads, []) when is_list(payloads), do: enqueue_slices(:default, payloads, 0)
+  def enqueue_many(payloads, []) when is_list(payloads), do: enqueue_slices(:default, payloads, 0, Durable.timeout())
 
   def enqueue_many(payloads, queue: queue) when is_list(payloads) and is_atom(queue),
-    do: enqueue_slices(queue, payloads, 0)
+    do: enqueue_slices(queue, payloads, 0, Durable.timeout())
 
   def enqueue_many(payloads, opts) when is_list(payloads) do
     case Options.call!(:enqueue, opts) do
-      %{queue: queue, delay: 0} -> enqueue_slices(queue, payloads, 0)
-      %{queue: queue, delay: delay} -> enqueue_each(queue, payloads, delay, 0)
+      %{queue: queue, delay: 0, timeout: timeout} -> enqueue_slices(queue, payloads, 0, timeout)
+      %{queue: queue, delay: delay, timeout: timeout} -> enqueue_each(queue, payloads, delay, 0, timeout)
     end
   end
 
-  defp enqueue_slices(queue, payloads, done) do
-    case Native.enqueue_many(queue, payloads) do
+  defp enqueue_slices(queue, payloads, done, timeout) do
+    case queue |> Native.enqueue_many(payloads) |> Durable.await(timeout) do
       {:ok, n} -> {:ok, done + n}
-      {:more, n, rest} -> enqueue_slices(queue, rest, done + n)
-      {:large, n, [payload | rest]} -> enqueue_one_large(queue, payload, rest, done + n)
+      {:more, n, rest} -> enqueue_slices(queue, rest, done + n, timeout)
+      {:large, n, [payload | rest]} -> enqueue_one_large(queue, payload, rest, done + n, timeout)
       {:error, reason, n} -> Events.refused({:error, reason, done + n}, queue)
     end
   end
 
-  defp enqueue_one_large(queue, payload, rest, done) do
-    case queue |> Payload.enqueue_large(payload, 0) |> accepted(queue) do
-      :ok -> enqueue_slices(queue, rest, done + 1)
+  defp enqueue_one_large(queue, payload, rest, done, timeout) do
+    case queue |> Payload.enqueue_large(payload, 0) |> Durable.await(timeout) |> accepted(queue) do
+      :ok -> enqueue_slices(queue, rest, done + 1, timeout)
       {:error, reason} -> {:error, reason, done}
     end
   end
 
-  defp enqueue_each(_queue, [], _delay, done), do: {:ok, done}
+  defp enqueue_each(_queue, [], _delay, done, _timeout), do: {:ok, done}
 
-  defp enqueue_each(queue, [payload | rest], delay, done) do
-    case enqueue_after(queue, payload, delay) do
-      :ok -> enqueue_each(queue, rest, delay, done + 1)
+  defp enqueue_each(queue, [payload | rest], delay, done, timeout) do
+    case enqueue_after(queue, payload, delay, timeout) do
+      :ok -> enqueue_each(queue, rest, delay, done + 1, timeout)
       {:error, reason} -> {:error, reason, done}
     end
   end
@@ -385,10 +395,14 @@ defmodule PaymentQueue do
   `:wait_us` holds percentiles of the time from acceptance to the first delivery, `:handler_us` of the time from a
   delivery to the end of its lease, whatever end that was; both since the queue was created, in microseconds.
 
+  `durability` is `:none`, `:async` or `:sync`. `storage` is nil, or for a durable queue a map: `state` is `:ok` or
+  `{:error, reason, detail}` while the disk fails; `unwritten` steps of items (and `unwritten_bytes`) that it does not have
+  yet, the oldest since `lag_ms`; `commits` so far; items `recovered` at the start, which count as enqueued; `disk_bytes`; `path`.
+
   With nothing in between two steps, `enqueued = settled + queue_size + in_flight + scheduled + dead + dead_dropped + purged`.
   """
   @spec info(queue()) :: map()
-  def info(queue \\ :default), do: queue |> Native.info() |> Operations.known!(queue)
+  def info(queue \\ :default), do: queue |> Native.info() |> Operations.known!(queue) |> Durable.describe(queue)
 
   @doc """
   The payloads of the first `n` waiting items, in the order in which they would be taken. Removes nothing. Copies what it
@@ -432,6 +446,15 @@ defmodule PaymentQueue do
   """
   @spec drain(queue(), keyword()) :: :ok | {:error, :timeout}
   def drain(queue \\ :default, opts \\ []), do: Operations.drain(queue, opts)
+
+  @doc """
+  Waits until everything that happened to the items of a durable queue before this call is written: with `:async` to the
+  operating system, which keeps it if the VM is killed; with `:sync` to the disk. Does nothing for a queue in memory only.
+
+  Option: `timeout:` in milliseconds (default 5_000), after which the answer is `{:error, {:storage, :timeout}}`.
+  """
+  @spec flush(queue(), keyword()) :: :ok | {:error, {:storage, atom()}}
+  def flush(queue \\ :default, opts \\ []), do: Durable.flush(queue, Options.call!(:flush, opts).timeout)
 
   @doc "Removes all waiting and scheduled items for good. Items in flight and dead letters are left alone."
   @spec purge(queue()) :: {:ok, non_neg_integer()}

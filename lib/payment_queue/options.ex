@@ -30,15 +30,18 @@ defmodule PaymentQueue.Options do
     backoff: {:backoff, []},
     batch: {:batch, []},
     shutdown: {{:timeout, 0}, 15_000},
-    telemetry: {:telemetry, []}
+    telemetry: {:telemetry, []},
+    durability: {{:one_of, [:none, :async, :sync]}, :none},
+    dir: {:dir, nil}
   ]
 
   @calls %{
-    enqueue: [queue: {:name, :default}, delay: {{:integer, 0, @max_ms}, 0}],
+    enqueue: [queue: {:name, :default}, delay: {{:integer, 0, @max_ms}, 0}, timeout: {{:timeout, 1}, 5_000}],
     take: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}, ack: {:lease, nil}],
     take_many: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}],
     dequeue: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}],
     nack: [delay: {{:integer, 0, @max_ms}, 0}],
+    flush: [timeout: {{:timeout, 0}, 5_000}],
     drain: [timeout: {{:timeout, 0}, nil}],
     drain_queue: [
       queue: {:name, :default},
@@ -64,17 +67,15 @@ defmodule PaymentQueue.Options do
     partition: [nil],
     unique_for: [nil],
     rate_limit: [nil],
-    durability: [:none],
     engine: [nil],
     order: [:fifo],
-    dir: [nil],
     priorities: [1]
   ]
 
   @doc "Validates the options of `PaymentQueue.start_link/1` and fills in the defaults."
   @spec start!(keyword()) :: map()
   def start!(opts) do
-    config = opts |> validate!(@start, "PaymentQueue.start_link/1") |> bound_payload!(opts)
+    config = opts |> validate!(@start, "PaymentQueue.start_link/1") |> bound_payload!(opts) |> place!()
     %{config | concurrency: config.concurrency || 2 * System.schedulers_online()}
   end
 
@@ -210,6 +211,12 @@ defmodule PaymentQueue.Options do
     end
   end
 
+  # What is on disk has a place there, and what is not has none.
+  defp place!(%{durability: :none, dir: nil} = config), do: config
+  defp place!(%{durability: :none, dir: dir}), do: invalid!(:dir, dir, "nothing without durability: :async or :sync")
+  defp place!(%{durability: durability, dir: nil}), do: invalid!(:durability, durability, ":none without dir:")
+  defp place!(config), do: config
+
   # --- types -------------------------------------------------------------------------------------------------------
 
   defp check!(:name, option, value) do
@@ -234,6 +241,18 @@ defmodule PaymentQueue.Options do
 
   defp check!(:boolean, _option, value) when is_boolean(value), do: value
   defp check!(:boolean, option, value), do: invalid!(option, value, "true or false")
+
+  defp check!({:one_of, allowed}, option, value) do
+    if value in allowed, do: value, else: invalid!(option, value, Enum.map_join(allowed, ", ", &inspect/1))
+  end
+
+  defp check!(:dir, _option, nil), do: nil
+
+  defp check!(:dir, option, value) do
+    if is_binary(value) and value != "" and String.valid?(value) and not String.contains?(value, <<0>>),
+      do: Path.expand(value),
+      else: invalid!(option, value, "the path of a directory, as a string")
+  end
 
   # The function answers `{:ok, value}` or `{:error, what is allowed}`.
   defp check!({:custom, fun}, option, value) do

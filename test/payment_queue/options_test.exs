@@ -61,11 +61,20 @@ defmodule PaymentQueue.OptionsTest do
     end
 
     test "what comes later is refused, not ignored; its default is accepted" do
-      for option <- [rate_limit: {1, 1}, unique_for: 5, durability: :sync, priorities: 2, engine: {:nats, []}] do
+      for option <- [rate_limit: {1, 1}, unique_for: 5, priorities: 2, engine: {:nats, []}] do
         assert refused([option]) =~ "#{inspect(elem(option, 0))} is not supported yet"
       end
 
       queue!(durability: :none, priorities: 1, rate_limit: nil, unique_for: nil)
+    end
+
+    test "durability and dir go together" do
+      assert refused(durability: :sync) =~ ~r/:durability: :sync; allowed: :none without dir:/
+      assert refused(dir: "/tmp/x") =~ ~r/:dir: "\/tmp\/x"; allowed: nothing without durability/
+      assert refused(durability: :always, dir: "x") =~ "allowed: :none, :async, :sync"
+
+      for dir <- ["", :dir, <<0>>, <<255>>],
+          do: assert(refused(durability: :sync, dir: dir) =~ "the path of a directory")
     end
 
     test "options are a keyword list" do
@@ -80,7 +89,8 @@ defmodule PaymentQueue.OptionsTest do
 
       for {pattern, call} <- [
             {~r/Did you mean :queue\?/, fn -> PaymentQueue.enqueue(1, queu: queue) end},
-            {~r/unknown option :timeout for PaymentQueue.enqueue/, fn -> PaymentQueue.enqueue(1, timeout: 1) end},
+            {~r/unknown option :ack for PaymentQueue.enqueue/, fn -> PaymentQueue.enqueue(1, ack: 1) end},
+            {~r/invalid value for :timeout: 0/, fn -> PaymentQueue.enqueue(1, timeout: 0) end},
             {~r/invalid value for :delay: -1/, fn -> PaymentQueue.enqueue(1, queue: queue, delay: -1) end},
             {~r/invalid value for :queue: "q"/, fn -> PaymentQueue.enqueue(1, queue: "q") end},
             {~r/:priority is not supported yet/, fn -> PaymentQueue.enqueue(1, queue: queue, priority: 1) end},
