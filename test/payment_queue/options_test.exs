@@ -65,7 +65,7 @@ defmodule PaymentQueue.OptionsTest do
         assert refused([option]) =~ "#{inspect(elem(option, 0))} is not supported yet"
       end
 
-      queue!(durability: :none, priorities: 1, rate_limit: nil, unique_for: nil)
+      queue!(durability: :none, dir: nil, priorities: 1, rate_limit: nil, unique_for: nil)
     end
 
     test "durability and dir go together" do
