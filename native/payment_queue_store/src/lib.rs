@@ -10,7 +10,7 @@ mod engine;
 mod error;
 mod external;
 mod inbox;
-mod journal_check;
+mod precheck;
 mod record;
 mod recovery;
 mod status;

@@ -6,7 +6,7 @@ use crate::directory::{self, Place};
 use crate::engine::Engine;
 use crate::error::StorageError;
 use crate::inbox::{Amount, Inbox, Lag, NotTaken};
-use crate::journal_check;
+use crate::precheck;
 use crate::record::{self, Record};
 use crate::recovery::{self, Found, Recovered};
 use crate::status::Status;
@@ -113,8 +113,9 @@ impl Opening {
     /// ```
     pub fn new(base: &Path, queue: &str) -> Result<Self, StorageError> {
         let place = Place::open(base, queue)?;
-        journal_check::check(&place.database())?;
+        precheck::check(&place.database())?;
         let storage = guarded(|| Engine::open(&place.database())).inspect_err(|_| directory::tighten(place.path()))?;
+        precheck::complete(&place.database())?;
         Self::with(place, Box::new(storage))
     }
 

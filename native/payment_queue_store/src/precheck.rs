@@ -1,4 +1,4 @@
-//! Looks at the engine's journals before the engine does.
+//! Looks at the engine's files before the engine does, for what it would forgive and must not.
 //!
 //! A journal ends where the process or the machine stopped: behind the last whole batch there is nothing, or the torn rest of
 //! one that nobody was told of. fjall cuts everything behind the first bytes that it cannot read, which is right for a torn
@@ -22,8 +22,30 @@ const TRAILER: &[u8] = b"FJL\x03";
 const SECTOR: usize = 512;
 const END: usize = 1 + 8 + TRAILER.len();
 
+/// What every complete database has: fjall deletes a keyspace without this file as one that was never finished.
+const KEYSPACES: [&str; 4] =
+    ["keyspaces/0/current", "keyspaces/1/current", "keyspaces/2/current", "keyspaces/3/current"];
+
+/// Says that the database was open once, with all its keyspaces.
+const COMPLETE: &str = "complete";
+
+/// Notes that the database is complete.
+pub(crate) fn complete(database: &Path) -> Result<(), StorageError> {
+    let path = database.join(COMPLETE);
+    let note = || match fs::File::create_new(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        file => file?.sync_all().and_then(|()| fs::File::open(database)?.sync_all()),
+    };
+    note().map_err(|error| StorageError::io(&format!("making {}", path.display()), &error))
+}
+
 /// Checks every journal in the database's directory, and cuts the torn end of the last.
 pub(crate) fn check(database: &Path) -> Result<(), StorageError> {
+    if database.join(COMPLETE).exists()
+        && let Some(missing) = KEYSPACES.iter().find(|file| !database.join(file).exists())
+    {
+        return Err(incomplete(database, missing));
+    }
     let journals = journals(database)?;
     for (number, path) in journals.iter().enumerate() {
         let bytes = fs::read(path).map_err(|error| StorageError::io(&format!("reading {}", path.display()), &error))?;
@@ -50,6 +72,11 @@ fn journals(database: &Path) -> Result<Vec<PathBuf>, StorageError> {
     };
     let mut found: Vec<_> = paths.filter_map(number).collect();
     found.sort();
+    let gap = found.windows(2).any(|pair| pair[0].0 + 1 != pair[1].0);
+    // The first journal is made before the version is noted, each next one before the last is let go, and the oldest goes first.
+    if gap || found.is_empty() && database.join("version").exists() {
+        return Err(incomplete(database, "a journal"));
+    }
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
@@ -168,6 +195,11 @@ fn cut(path: &Path, bytes: &[u8], at: usize) -> Result<(), StorageError> {
         file.sync_all()
     };
     cut().map_err(|error| StorageError::io(&format!("cutting the torn end of {}", path.display()), &error))
+}
+
+fn incomplete(database: &Path, missing: &str) -> StorageError {
+    let detail = format!("{missing} is missing in {}: restore the directory from a copy", database.display());
+    StorageError::new(Reason::Damaged, detail)
 }
 
 fn damaged(path: &Path, bytes: &[u8], at: usize) -> StorageError {
