@@ -37,6 +37,14 @@ defmodule PaymentQueue.QueueCase do
   @doc "Bytes that an item of the tests' queues counts beside its payload: its number, if it is on disk."
   def own_bytes, do: if(place() == [], do: 0, else: 8)
 
+  @doc "A directory of the test's own, gone with the test."
+  def scratch_dir do
+    dir = Path.join(System.tmp_dir!(), "payment_queue_#{System.pid()}_#{System.unique_integer([:positive])}")
+    File.mkdir_p!(dir)
+    ExUnit.Callbacks.on_exit(fn -> File.rm_rf!(dir) end)
+    dir
+  end
+
   # One for the whole run: queues stay open as long as the VM lives.
   defp scratch do
     dir = Path.join(System.tmp_dir!(), "payment_queue_test_#{System.pid()}")
