@@ -28,8 +28,8 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Between two tries of a failing disk; doubled up to the second.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(5);
-/// New files get their mode at the latest after this.
-const TIGHTEN_EVERY: Duration = Duration::from_secs(1);
+/// After a write, new files get their mode, and space is given back, at the latest after this.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) struct Committer<T> {
     shared: Arc<Shared<T>>,
@@ -40,7 +40,8 @@ pub(crate) struct Committer<T> {
     /// When the oldest write came that is in the system's hands only.
     unsynced_since: Option<Instant>,
     retry: Option<Retry>,
-    tightened: Instant,
+    /// When the first write came after the last housekeeping.
+    untidy_since: Option<Instant>,
 }
 
 struct Retry {
@@ -55,8 +56,9 @@ impl<T: Send> Committer<T> {
         tell: Tell<T>,
         tighten: Box<dyn Fn() + Send>,
     ) -> Self {
-        let tightened = Instant::now();
-        Self { shared, storage, tell, tighten, batch: Batch::new(), unsynced_since: None, retry: None, tightened }
+        // What an earlier life left is looked at once.
+        let untidy_since = Some(Instant::now());
+        Self { shared, storage, tell, tighten, batch: Batch::new(), unsynced_since: None, retry: None, untidy_since }
     }
 
     pub(crate) fn run(mut self) {
@@ -79,7 +81,11 @@ impl<T: Send> Committer<T> {
     fn deadline(&self) -> Option<Instant> {
         match &self.retry {
             Some(retry) => Some(retry.at),
-            None => self.unsynced_since.map(|since| since + SYNC_EVERY),
+            None => {
+                let sync = self.unsynced_since.map(|since| since + SYNC_EVERY);
+                let tidy = self.untidy_since.map(|since| since + HOUSEKEEPING_EVERY);
+                sync.into_iter().chain(tidy).min()
+            }
         }
     }
 
@@ -105,6 +111,7 @@ impl<T: Send> Committer<T> {
         if self.batch.has_rows() {
             guarded(|| self.storage.write(&mut self.batch.rows(), sync))?;
             self.shared.commits.fetch_add(1, Ordering::Relaxed);
+            self.untidy_since = self.untidy_since.or_else(|| Some(Instant::now()));
             if !sync && self.unsynced_since.is_none() {
                 self.unsynced_since = Some(Instant::now());
             }
@@ -124,9 +131,10 @@ impl<T: Send> Committer<T> {
         for (ticket, records) in self.batch.written() {
             (self.tell)(ticket, records, Ok(()));
         }
-        if self.tightened.elapsed() >= TIGHTEN_EVERY {
+        if self.untidy_since.is_some_and(|since| since.elapsed() >= HOUSEKEEPING_EVERY) {
             (self.tighten)();
-            self.tightened = Instant::now();
+            self.storage.reclaim();
+            self.untidy_since = None;
         }
     }
 
