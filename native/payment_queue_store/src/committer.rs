@@ -133,8 +133,7 @@ impl<T: Send> Committer<T> {
         }
         if self.untidy_since.is_some_and(|since| since.elapsed() >= HOUSEKEEPING_EVERY) {
             (self.tighten)();
-            self.storage.reclaim();
-            self.untidy_since = None;
+            self.untidy_since = self.storage.reclaim().then(Instant::now);
         }
     }
 

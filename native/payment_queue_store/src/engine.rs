@@ -164,12 +164,12 @@ impl Storage for Engine {
         Ok(())
     }
 
-    fn reclaim(&mut self) {
-        if let Some(open) = &self.open
-            && !self.reclaiming.as_ref().is_some_and(Reclaiming::is_running)
-        {
+    fn reclaim(&mut self) -> bool {
+        let Some(open) = &self.open else { return false };
+        if !self.reclaiming.as_ref().is_some_and(Reclaiming::is_running) {
             self.reclaiming = Reclaiming::start(open, &mut self.garbage);
         }
+        self.reclaiming.is_some()
     }
 
     fn read(&mut self, see: &mut Rows<'_>) -> Result<(), StorageError> {

@@ -65,8 +65,11 @@ pub trait Storage: Send {
     /// The disk's, or that of `see`.
     fn read(&mut self, see: &mut Rows<'_>) -> Result<(), StorageError>;
 
-    /// Gives space back that nothing needs any more, if there is much of it. Called now and then; must not take long.
-    fn reclaim(&mut self) {}
+    /// Gives space back that nothing needs any more, if there is much of it. Called now and then; must not take long. `true`: it is
+    /// at it, and is to be called again in a while.
+    fn reclaim(&mut self) -> bool {
+        false
+    }
 
     /// Counts and keeps how often this storage was opened: 1, then 2, and so on.
     ///

@@ -6,7 +6,7 @@
 //! compacted, by a thread that takes its time.
 
 use super::Open;
-use fjall::PersistMode;
+use fjall::{Keyspace, PersistMode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -103,9 +103,29 @@ fn reclaim(open: &Open, stop: &AtomicBool) -> Result<(), fjall::Error> {
         std::thread::sleep(Duration::from_millis(10));
     }
     for keyspace in open.keyspaces() {
-        if !stop.load(Ordering::Relaxed) {
-            keyspace.major_compact()?;
+        compact(open, keyspace, stop)?;
+    }
+    Ok(())
+}
+
+/// The engine's own compactions have tables in their hands, and while they do, one of all tables does nothing and says nothing.
+/// One that did something has changed the size.
+fn compact(open: &Open, keyspace: &Keyspace, stop: &AtomicBool) -> Result<(), fjall::Error> {
+    const TRIES: usize = 20;
+    for _ in 0..TRIES {
+        while open.database.active_compactions() > 0 && !stop.load(Ordering::Relaxed) {
+            open.database.persist(PersistMode::Buffer)?;
+            std::thread::sleep(Duration::from_millis(10));
         }
+        let before = keyspace.disk_space();
+        if before == 0 || stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        keyspace.major_compact()?;
+        if keyspace.disk_space() != before {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
 }
