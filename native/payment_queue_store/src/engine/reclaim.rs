@@ -66,10 +66,10 @@ impl Reclaiming {
             return None;
         }
         let stop = Arc::new(AtomicBool::new(false));
-        let (open, stopped) = (open.clone(), stop.clone());
+        let (open, stopped, live) = (open.clone(), stop.clone(), garbage.live);
         let builder = std::thread::Builder::new().name("payment_queue_reclaim".into());
         // Without a thread it is for another time.
-        let thread = builder.spawn(move || _ = reclaim(&open, &stopped)).ok()?;
+        let thread = builder.spawn(move || _ = reclaim(&open, live, &stopped)).ok()?;
         garbage.dead = 0;
         Some(Self { stop, thread: Some(thread) })
     }
@@ -90,7 +90,7 @@ impl Drop for Reclaiming {
 }
 
 /// An error ends it: if it matters, the next write meets it, too.
-fn reclaim(open: &Open, stop: &AtomicBool) -> Result<(), fjall::Error> {
+fn reclaim(open: &Open, live: u64, stop: &AtomicBool) -> Result<(), fjall::Error> {
     for keyspace in open.keyspaces() {
         keyspace.rotate_memtable()?;
     }
@@ -102,30 +102,42 @@ fn reclaim(open: &Open, stop: &AtomicBool) -> Result<(), fjall::Error> {
         open.database.persist(PersistMode::Buffer)?;
         std::thread::sleep(Duration::from_millis(10));
     }
-    for keyspace in open.keyspaces() {
-        compact(open, keyspace, stop)?;
+    compact(open, &open.items, live, stop)?;
+    // As many states as items, at the most, and mostly far fewer.
+    compact(open, &open.states, live / 2, stop)?;
+    collect(open)
+}
+
+/// Files are deleted when the engine looks at its old versions, which it does when it begins a new memory table, and for versions
+/// older than the last write. So it gets a write and a new table, twice: the first outdates, the second collects.
+fn collect(open: &Open) -> Result<(), fjall::Error> {
+    for _ in 0..2 {
+        for keyspace in open.keyspaces() {
+            let mut batch = open.database.batch().durability(Some(PersistMode::Buffer));
+            // A row that is never read: no item has this number, and there is no other name in `meta`.
+            batch.remove(keyspace, u64::MAX.to_be_bytes());
+            batch.commit()?;
+            keyspace.rotate_memtable()?;
+        }
     }
     Ok(())
 }
 
-/// The engine's own compactions have tables in their hands, and while they do, one of all tables does nothing and says nothing.
-/// One that did something has changed the size.
-fn compact(open: &Open, keyspace: &Keyspace, stop: &AtomicBool) -> Result<(), fjall::Error> {
-    const TRIES: usize = 20;
+/// While the engine's own compactions have tables in their hands, one of all tables does nothing and says nothing: so it is tried
+/// until the tables are about as large as what lives.
+fn compact(open: &Open, keyspace: &Keyspace, live: u64, stop: &AtomicBool) -> Result<(), fjall::Error> {
+    const TRIES: usize = 50;
+    /// What tables may take up beside that.
+    const SLACK: u64 = 16 << 20;
     for _ in 0..TRIES {
-        while open.database.active_compactions() > 0 && !stop.load(Ordering::Relaxed) {
-            open.database.persist(PersistMode::Buffer)?;
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let before = keyspace.disk_space();
-        if before == 0 || stop.load(Ordering::Relaxed) {
+        if keyspace.disk_space() <= live + live / 2 + SLACK || stop.load(Ordering::Relaxed) {
             return Ok(());
         }
-        keyspace.major_compact()?;
-        if keyspace.disk_space() != before {
-            return Ok(());
+        if open.database.active_compactions() == 0 {
+            keyspace.major_compact()?;
         }
-        std::thread::sleep(Duration::from_millis(50));
+        open.database.persist(PersistMode::Buffer)?;
+        std::thread::sleep(Duration::from_millis(100));
     }
     Ok(())
 }
