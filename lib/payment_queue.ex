@@ -47,6 +47,9 @@ defmodule PaymentQueue do
   alias PaymentQueue.{Durable, Lease, Native, Operations, Options, Payload, Reason, Taking}
   alias PaymentQueue.Telemetry.Events
 
+  # A constant, since every enqueue passes it on.
+  @disk_timeout Durable.timeout()
+
   @typedoc "The name of a queue: any atom but `nil`, `true` and `false`, at most 200 bytes."
   @type queue :: atom()
 
@@ -155,7 +158,7 @@ defmodule PaymentQueue do
     end
   end
 
-  defp enqueue_to(queue, payload, timeout \\ Durable.timeout()) do
+  defp enqueue_to(queue, payload, timeout \\ @disk_timeout) do
     case Native.enqueue(queue, payload) do
       :ok -> :ok
       :large -> queue |> Payload.enqueue_large(payload, 0) |> Durable.await(timeout) |> accepted(queue)
@@ -186,10 +189,10 @@ defmodule PaymentQueue do
   """
   @spec enqueue_many([term()], keyword()) :: {:ok, non_neg_integer()} | {:error, refusal(), non_neg_integer()}
   def enqueue_many(payloads, opts \\ [])
-  def enqueue_many(payloads, []) when is_list(payloads), do: enqueue_slices(:default, payloads, 0, Durable.timeout())
+  def enqueue_many(payloads, []) when is_list(payloads), do: enqueue_slices(:default, payloads, 0, @disk_timeout)
 
   def enqueue_many(payloads, queue: queue) when is_list(payloads) and is_atom(queue),
-    do: enqueue_slices(queue, payloads, 0, Durable.timeout())
+    do: enqueue_slices(queue, payloads, 0, @disk_timeout)
 
   def enqueue_many(payloads, opts) when is_list(payloads) do
     case Options.call!(:enqueue, opts) do
