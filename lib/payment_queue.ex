@@ -23,7 +23,8 @@ defmodule PaymentQueue do
       back at the head of its queue at once, with its attempt count raised; after `max_attempts` it is a dead letter.
       A lease that was redelivered is stale: settling it is refused.
     * **Order**: by priority, then first in, first out; redelivered items come before fresh ones.
-    * **Survival**: the queue outlives every BEAM process, its own supervisor included. It ends with the VM.
+    * **Survival**: the queue outlives every BEAM process, its own supervisor included. It ends with the VM, unless it is
+      [durable](durability.md).
     * **Rate**: with `rate_limit: {n, ms}`, no more than `n` items are handed out within any `ms` milliseconds.
     * **No polling**: a parked taker is woken by the enqueue itself, and one item wakes one taker.
 
@@ -44,7 +45,7 @@ defmodule PaymentQueue do
       :empty
   """
 
-  alias PaymentQueue.{Enqueuing, Lease, Native, Operations, Options, Reason, Taking}
+  alias PaymentQueue.{Durable, Enqueuing, Lease, Native, Operations, Options, Reason, Taking}
 
   @typedoc "The name of a queue: any atom but `nil`, `true` and `false`, at most 200 bytes."
   @type queue :: atom()
@@ -52,7 +53,8 @@ defmodule PaymentQueue do
   @typedoc "One delivery of one item. Valid until it is settled or its holder dies; never after a restart of the VM."
   @opaque lease :: {non_neg_integer(), non_neg_integer(), pos_integer()}
 
-  @type refusal :: :queue_full | :queue_closed | :queue_unavailable | :payload_too_large | :duplicate
+  @type refusal ::
+          :queue_full | :queue_closed | :queue_unavailable | :payload_too_large | :duplicate | {:storage, atom()}
 
   @type dead_letter :: %{payload: term(), reason: term(), attempts: pos_integer(), died_at: DateTime.t()}
 
@@ -85,6 +87,8 @@ defmodule PaymentQueue do
   | `batch:` | `[size: 1, wait: 0]` | with `size` > 1 the handler gets a list, filled for at most `wait` ms |
   | `shutdown:` | `15_000` | ms that running handlers have to finish when the tree is stopped |
   | `telemetry:` | `[spans: true, interval: 10_000, payload: false]` | whether each item's handling is an event, the ms between two `depth` events, and whether events carry payloads: see `PaymentQueue.Telemetry` |
+  | `durability:` | `:none` | `:async` or `:sync`: items are on disk, too; see the guide on durability |
+  | `dir:` | none | with `durability:`, the directory under which each queue has its own |
 
   With `rate_limit: {n, ms}` (`n` up to 100_000) the law is exact: in any window of `ms` milliseconds, wherever it begins, no more
   than `n` deliveries start. Everything that hands out an item counts: `take/1`, `take_many/2`, `dequeue/1`, workers,
@@ -148,6 +152,7 @@ defmodule PaymentQueue do
       another one with an equal key is queued, scheduled or in flight, and for `unique_for:` ms after that one was settled or became a
       dead letter. Of any number of processes that enqueue one key at the same time, one is accepted. The queue must have been started
       with `unique_for:`.
+    * `timeout:` (default 5_000 ms): how long to wait for the disk of a durable queue.
 
   Answers `:ok`, or `{:error, reason}`:
 
@@ -156,6 +161,11 @@ defmodule PaymentQueue do
     * `:duplicate`: an item with an equal `key:` was accepted before
     * `:queue_closed`: the queue is draining or its tree was stopped
     * `:queue_unavailable`: no queue of that name was ever started
+    * `{:storage, reason}`: the disk of a durable queue says no (`:enospc`, `:erofs`, `:eio`, ...); the item is not in.
+      With the reason `:timeout` it has not answered: the item may still get in
+
+  With `durability: :sync`, `:ok` means that the item is on the disk: the caller is parked and gets a message. If it dies
+  meanwhile, the item may or may not be in.
 
   Binaries are kept as they are, ordinary terms in a compact format, rarer ones in the external term format: what is taken
   out equals what was put in.
@@ -372,10 +382,14 @@ defmodule PaymentQueue do
   `:wait_us` holds percentiles of the time from acceptance to the first delivery, `:handler_us` of the time from a
   delivery to the end of its lease, whatever end that was; both since the queue was created, in microseconds.
 
+  `durability` is `:none`, `:async` or `:sync`. `storage` is nil, or for a durable queue a map: `state` is `:ok` or
+  `{:error, reason, detail}` while the disk fails; `unwritten` steps of items (and `unwritten_bytes`) that it does not have
+  yet, the oldest since `lag_ms`; `commits` so far; items `recovered` at the start, which count as enqueued; `disk_bytes`; `path`.
+
   With nothing in between two steps, `enqueued = settled + queue_size + in_flight + scheduled + dead + dead_dropped + purged`.
   """
   @spec info(queue()) :: map()
-  def info(queue \\ :default), do: queue |> Native.info() |> Operations.known!(queue)
+  def info(queue \\ :default), do: queue |> Native.info() |> Operations.known!(queue) |> Durable.describe(queue)
 
   @doc """
   The payloads of the first `n` waiting items, in the order in which they would be taken. Removes nothing. Copies what it
@@ -419,6 +433,15 @@ defmodule PaymentQueue do
   """
   @spec drain(queue(), keyword()) :: :ok | {:error, :timeout}
   def drain(queue \\ :default, opts \\ []), do: Operations.drain(queue, opts)
+
+  @doc """
+  Waits until everything that happened to the items of a durable queue before this call is written: with `:async` to the
+  operating system, which keeps it if the VM is killed; with `:sync` to the disk. Does nothing for a queue in memory only.
+
+  Option: `timeout:` in milliseconds (default 5_000), after which the answer is `{:error, {:storage, :timeout}}`.
+  """
+  @spec flush(queue(), keyword()) :: :ok | {:error, {:storage, atom()}}
+  def flush(queue \\ :default, opts \\ []), do: Durable.flush(queue, Options.call!(:flush, opts).timeout)
 
   @doc "Removes all waiting and scheduled items for good. Items in flight and dead letters are left alone."
   @spec purge(queue()) :: {:ok, non_neg_integer()}

@@ -2,7 +2,7 @@ defmodule PaymentQueue.Operations do
   @moduledoc false
   # What an operator does to a live queue and what takes more than one native call.
 
-  alias PaymentQueue.{Native, Options, Payload, Reason, Taking}
+  alias PaymentQueue.{Durable, Native, Options, Payload, Reason, Taking}
   alias PaymentQueue.Telemetry.Events
 
   @doc "The answer of a native call about a queue, or an `ArgumentError` if there is no such queue."
@@ -51,9 +51,16 @@ defmodule PaymentQueue.Operations do
     %{timeout: timeout} = Options.call!(:drain, opts)
     started = System.monotonic_time()
     queue |> Native.close() |> known!(queue)
-    result = idle(queue, Taking.deadline(timeout || PaymentQueue.Supervisor.shutdown(queue)))
+    deadline = Taking.deadline(timeout || PaymentQueue.Supervisor.shutdown(queue))
+    result = with :ok <- idle(queue, deadline), do: settled(queue, deadline)
     drained(queue, result, System.monotonic_time() - started)
     result
+  end
+
+  # With its last settles on disk: else a restart would redeliver them. If the disk fails, nothing better can be done here.
+  defp settled(queue, deadline) do
+    _ = Durable.flush(queue, Taking.remaining(deadline))
+    :ok
   end
 
   defp drained(queue, result, duration) do

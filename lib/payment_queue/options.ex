@@ -39,14 +39,17 @@ defmodule PaymentQueue.Options do
     backoff: {:backoff, []},
     batch: {:batch, []},
     shutdown: {{:timeout, 0}, 15_000},
-    telemetry: {:telemetry, []}
+    telemetry: {:telemetry, []},
+    durability: {{:one_of, [:none, :async, :sync]}, :none},
+    dir: {:dir, nil}
   ]
 
   # What may be said of an item that is enqueued, apart from what has another form for many.
   @item [
     queue: {:name, :default},
     delay: {{:integer, 0, @max_ms}, 0},
-    priority: {{:integer, 0, @max_priorities - 1}, 0}
+    priority: {{:integer, 0, @max_priorities - 1}, 0},
+    timeout: {{:timeout, 1}, 5_000}
   ]
 
   @calls %{
@@ -56,6 +59,7 @@ defmodule PaymentQueue.Options do
     take_many: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}],
     dequeue: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}],
     nack: [delay: {{:integer, 0, @max_ms}, 0}],
+    flush: [timeout: {{:timeout, 0}, 5_000}],
     drain: [timeout: {{:timeout, 0}, nil}],
     drain_queue: [
       queue: {:name, :default},
@@ -77,16 +81,14 @@ defmodule PaymentQueue.Options do
   # Announced for later versions. What each may be today without asking for the feature.
   @later [
     partition: [nil],
-    durability: [:none],
     engine: [nil],
-    order: [:fifo],
-    dir: [nil]
+    order: [:fifo]
   ]
 
   @doc "Validates the options of `PaymentQueue.start_link/1` and fills in the defaults."
   @spec start!(keyword()) :: map()
   def start!(opts) do
-    config = opts |> validate!(@start, "PaymentQueue.start_link/1") |> bound_payload!(opts)
+    config = opts |> validate!(@start, "PaymentQueue.start_link/1") |> bound_payload!(opts) |> place!()
     %{config | concurrency: config.concurrency || 2 * System.schedulers_online()}
   end
 
@@ -226,6 +228,20 @@ defmodule PaymentQueue.Options do
     end
   end
 
+  # What is on disk has a place there, and what is not has none.
+  defp place!(%{durability: :none, dir: nil} = config), do: config
+  defp place!(%{durability: :none, dir: dir}), do: invalid!(:dir, dir, "nothing without durability: :async or :sync")
+  defp place!(%{durability: durability, dir: nil}), do: invalid!(:durability, durability, ":none without dir:")
+
+  # The disk keeps neither yet.
+  defp place!(%{priorities: priorities}) when priorities > 1,
+    do: invalid!(:priorities, priorities, "1 with durability:")
+
+  defp place!(%{unique_for: unique_for}) when unique_for != nil,
+    do: invalid!(:unique_for, unique_for, "nil with durability:")
+
+  defp place!(config), do: config
+
   # --- types -------------------------------------------------------------------------------------------------------
 
   defp check!(:name, option, value) do
@@ -250,6 +266,18 @@ defmodule PaymentQueue.Options do
 
   defp check!(:boolean, _option, value) when is_boolean(value), do: value
   defp check!(:boolean, option, value), do: invalid!(option, value, "true or false")
+
+  defp check!({:one_of, allowed}, option, value) do
+    if value in allowed, do: value, else: invalid!(option, value, Enum.map_join(allowed, ", ", &inspect/1))
+  end
+
+  defp check!(:dir, _option, nil), do: nil
+
+  defp check!(:dir, option, value) do
+    if is_binary(value) and value != "" and String.valid?(value) and not String.contains?(value, <<0>>),
+      do: Path.expand(value),
+      else: invalid!(option, value, "the path of a directory, as a string")
+  end
 
   # The function answers `{:ok, value}` or `{:error, what is allowed}`.
   defp check!({:custom, fun}, option, value) do

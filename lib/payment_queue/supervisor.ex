@@ -4,6 +4,7 @@ defmodule PaymentQueue.Supervisor do
   # finds it again, an orderly stop closes it, a kill leaves it as it is.
   #
   #     PaymentQueue.Supervisor (one_for_one, registered per queue)
+  #     ├── Durable.Flusher         only on disk; waits for the last writes (first in, so last out)
   #     ├── Workers.Pool            only with a handler; starts, counts, replaces and stops the workers
   #     │   └── DynamicSupervisor
   #     │       ├── Workers.Worker  one process: takes, runs the handler, settles
@@ -13,7 +14,7 @@ defmodule PaymentQueue.Supervisor do
 
   use Supervisor
 
-  alias PaymentQueue.{Native, Options}
+  alias PaymentQueue.{Durable, Native, Options}
   alias PaymentQueue.Telemetry.{Events, Poller}
   alias PaymentQueue.Workers.{Gate, Pool}
 
@@ -24,13 +25,19 @@ defmodule PaymentQueue.Supervisor do
   def init(config) do
     Events.detect()
 
-    case Native.open(config.name, Options.settings(config)) do
+    case open(config) do
       {:error, reason} -> exit(reason)
       state when state in [:created, :found] -> Supervisor.init(children(config), strategy: :one_for_one)
     end
   end
 
-  defp children(config), do: pool_of(config) ++ poller(config) ++ [{Gate, config}]
+  defp open(%{durability: :none} = config), do: Native.open(config.name, Options.settings(config))
+  defp open(config), do: Durable.open(config)
+
+  defp children(config), do: flusher(config) ++ pool_of(config) ++ poller(config) ++ [{Gate, config}]
+
+  defp flusher(%{durability: :none}), do: []
+  defp flusher(config), do: [{Durable.Flusher, config}]
 
   defp pool_of(%{handler: nil}), do: []
   defp pool_of(config), do: [{Pool, config}]

@@ -61,11 +61,8 @@ defmodule PaymentQueue.OptionsTest do
     end
 
     test "what comes later is refused, not ignored; its default is accepted" do
-      for option <- [durability: :sync, engine: {:nats, []}] do
-        assert refused([option]) =~ "#{inspect(elem(option, 0))} is not supported yet"
-      end
-
-      queue!(durability: :none, engine: nil)
+      assert refused(engine: {:nats, []}) =~ ":engine is not supported yet"
+      queue!(durability: :none, dir: nil, engine: nil)
     end
 
     test "there are 1 to 16 priorities" do
@@ -87,6 +84,20 @@ defmodule PaymentQueue.OptionsTest do
           do: assert(%{rate_limit: ^limit} = PaymentQueue.info(queue!(rate_limit: limit)))
     end
 
+    test "durability and dir go together" do
+      assert refused(durability: :sync) =~ ~r/:durability: :sync; allowed: :none without dir:/
+      assert refused(dir: "/tmp/x") =~ ~r/:dir: "\/tmp\/x"; allowed: nothing without durability/
+      assert refused(durability: :always, dir: "x") =~ "allowed: :none, :async, :sync"
+
+      for dir <- ["", :dir, <<0>>, <<255>>],
+          do: assert(refused(durability: :sync, dir: dir) =~ "the path of a directory")
+    end
+
+    test "what the disk does not keep yet is refused" do
+      assert refused(durability: :sync, dir: "x", priorities: 2) =~ ":priorities: 2; allowed: 1 with durability:"
+      assert refused(durability: :async, dir: "x", unique_for: 5) =~ ":unique_for: 5; allowed: nil with durability:"
+    end
+
     test "options are a keyword list" do
       assert_raise ArgumentError, ~r/keyword list/, fn -> PaymentQueue.start_link(%{name: :a}) end
       assert_raise ArgumentError, ~r/keyword list/, fn -> PaymentQueue.start_link([:name]) end
@@ -99,7 +110,8 @@ defmodule PaymentQueue.OptionsTest do
 
       for {pattern, call} <- [
             {~r/Did you mean :queue\?/, fn -> PaymentQueue.enqueue(1, queu: queue) end},
-            {~r/unknown option :timeout for PaymentQueue.enqueue/, fn -> PaymentQueue.enqueue(1, timeout: 1) end},
+            {~r/unknown option :ack for PaymentQueue.enqueue/, fn -> PaymentQueue.enqueue(1, ack: 1) end},
+            {~r/invalid value for :timeout: 0/, fn -> PaymentQueue.enqueue(1, timeout: 0) end},
             {~r/invalid value for :delay: -1/, fn -> PaymentQueue.enqueue(1, queue: queue, delay: -1) end},
             {~r/invalid value for :queue: "q"/, fn -> PaymentQueue.enqueue(1, queue: "q") end},
             {~r/invalid value for :priority: 1; allowed: 0\.\.0,.*priorities: 1/,
