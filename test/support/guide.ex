@@ -161,7 +161,11 @@ defmodule PaymentQueue.Guide do
     text = page |> path() |> File.read!() |> String.replace(~r/^ *```.*?^ *```$/ms, "")
 
     for [_, link] <- Regex.scan(~r/\]\(([^)\s]+)\)/, text), %{scheme: nil} = uri <- [URI.parse(link)] do
-      file = if uri.path in [nil, ""], do: page, else: Path.relative_to(Path.expand(uri.path, Path.dirname(path(page))), @root)
+      file =
+        if uri.path in [nil, ""],
+          do: page,
+          else: Path.relative_to(Path.expand(uri.path, Path.dirname(path(page))), @root)
+
       {file, uri.fragment}
     end
   end
