@@ -7,7 +7,8 @@ defmodule PaymentQueue.Site do
 
   # A page that is not there is left out; a guide that is not listed comes after those that are.
   @pages [
-    {"Start here", ~w(README.md guides/getting-started.md guides/payment_queue.livemd guides/migrating.md CHANGELOG.md)},
+    {"Start here",
+     ~w(README.md guides/getting-started.md guides/payment_queue.livemd guides/migrating.md CHANGELOG.md)},
     {"Guides",
      ~w(guides/handlers-and-retries.md guides/back-pressure.md guides/ordering-and-limits.md guides/durability.md
         guides/nats.md guides/broadway.md guides/testing.md guides/operations.md guides/performance.md guides/faq.md)},
@@ -33,13 +34,20 @@ defmodule PaymentQueue.Site do
     {"For tests", ["PaymentQueue.Testing"]},
     {"Broadway and GenStage", ["PaymentQueue.Producer"]},
     {"Telemetry", ["PaymentQueue.Telemetry"]},
-    {"Web", ~w(PaymentQueue.Plug PaymentQueue.Health PaymentQueue.Prometheus PaymentQueue.Dashboard PaymentQueue.LiveDashboard)},
-    {"In a terminal", ~w(PaymentQueue.Top)},
+    {"Web",
+     ~w(PaymentQueue.Plug PaymentQueue.Health PaymentQueue.Prometheus PaymentQueue.Dashboard PaymentQueue.LiveDashboard)},
+    {"In a terminal", ~w(PaymentQueue.Top Mix.Tasks.PaymentQueue.Top)},
     {"Migration", ["PaymentQueue.Migration"]}
   ]
 
   # Compiled here for benches and tests, and no part of the library.
-  @not_the_library ["PaymentQueue.Baseline", "PaymentQueue.Bench"]
+  @not_the_library ["PaymentQueue.Baseline", "PaymentQueue.Bench", "Mix.Tasks.PaymentQueue.Bench"]
+
+  # What pages on how it is built name, and what is no part of the interface.
+  @unlinked ["PaymentQueue.Native", "mix payment_queue.bench" | @not_the_library]
+
+  # Public types made of hidden ones: to be handed on, not to be looked into.
+  @types_of_hidden ~w(t:PaymentQueue.Dashboard.stream/0 t:PaymentQueue.LiveDashboard.state/0 t:PaymentQueue.Top.look/0)
 
   @doc "The options of ExDoc."
   @spec options() :: keyword()
@@ -50,8 +58,12 @@ defmodule PaymentQueue.Site do
       extras: for({_, paths} <- pages(), path <- paths, do: extra(path)),
       groups_for_extras: pages(),
       groups_for_modules: for({title, names} <- @modules, do: {title, Enum.map(names, &pattern/1)}),
-      # Pages on how it is built name modules that are no part of the interface.
-      skip_code_autolink_to: &String.starts_with?(&1, "PaymentQueue.Native"),
+      skip_code_autolink_to: fn code ->
+        Enum.any?(@unlinked, &String.starts_with?(code, &1))
+      end,
+      skip_undefined_reference_warnings_on: @types_of_hidden,
+      # ExDoc's badge is fetched from elsewhere and leads to a service; the notebook is opened from a checkout.
+      before_closing_head_tag: fn _ -> "<style>.livebook-badge-container { display: none }</style>" end,
       filter_modules: fn module, _ -> not Enum.any?(@not_the_library, &within?(inspect(module), &1)) end,
       markdown_processor: {__MODULE__.Markdown, links: Map.new(pages() |> Enum.flat_map(&elem(&1, 1)), &{&1, id(&1)})}
     ]
