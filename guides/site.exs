@@ -36,15 +36,15 @@ defmodule PaymentQueue.Site do
     {"Telemetry", ["PaymentQueue.Telemetry"]},
     {"Web",
      ~w(PaymentQueue.Plug PaymentQueue.Health PaymentQueue.Prometheus PaymentQueue.Dashboard PaymentQueue.LiveDashboard)},
-    {"In a terminal", ~w(PaymentQueue.Top Mix.Tasks.PaymentQueue.Top)},
+    {"In a terminal", ~w(PaymentQueue.Top Mix.Tasks.PaymentQueue)},
     {"Migration", ["PaymentQueue.Migration"]}
   ]
 
   # Compiled here for benches and tests, and no part of the library.
-  @not_the_library ["PaymentQueue.Baseline", "PaymentQueue.Bench", "Mix.Tasks.PaymentQueue.Bench"]
+  @not_the_library ["PaymentQueue.Baseline", "PaymentQueue.Bench"]
 
   # What pages on how it is built name, and what is no part of the interface.
-  @unlinked ["PaymentQueue.Native", "mix payment_queue.bench" | @not_the_library]
+  @unlinked ["PaymentQueue.Native" | @not_the_library]
 
   # Public types made of hidden ones: to be handed on, not to be looked into.
   @types_of_hidden ~w(t:PaymentQueue.Dashboard.stream/0 t:PaymentQueue.LiveDashboard.state/0 t:PaymentQueue.Top.look/0)
