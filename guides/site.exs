@@ -63,7 +63,7 @@ defmodule PaymentQueue.Site do
       end,
       skip_undefined_reference_warnings_on: @types_of_hidden,
       # ExDoc's badge is fetched from elsewhere and leads to a service; the notebook is opened from a checkout.
-      before_closing_head_tag: fn _ -> "<style>.livebook-badge-container { display: none }</style>" end,
+      before_closing_head_tag: fn _ -> "<style>.livebook-badge-container { display: none !important }</style>" end,
       filter_modules: fn module, _ -> not Enum.any?(@not_the_library, &within?(inspect(module), &1)) end,
       markdown_processor: {__MODULE__.Markdown, links: Map.new(pages() |> Enum.flat_map(&elem(&1, 1)), &{&1, id(&1)})}
     ]
