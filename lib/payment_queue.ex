@@ -123,12 +123,6 @@ defmodule PaymentQueue do
       :ok
       iex> {:ok, :c, _lease} = PaymentQueue.take(queue: :docs_rate)
 
-      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_configure, capacity: 1)
-      iex> PaymentQueue.configure(:docs_configure, capacity: 2)
-      :ok
-      iex> PaymentQueue.enqueue_many([1, 2, 3], queue: :docs_configure)
-      {:error, :queue_full, 2}
-
   Any other option cannot change on a live queue and raises `ArgumentError` (`scale/2` changes the number of workers). A
   restart of the tree applies the options of its `start_link/1` again.
   """
