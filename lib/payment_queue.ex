@@ -226,6 +226,15 @@ defmodule PaymentQueue do
       stale, the answer is `{:error, :stale_lease}` and nothing is taken.
 
   A paused queue is `:empty`. A queue that was never started raises `ArgumentError`.
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_take)
+      iex> {:ok, 2} = PaymentQueue.enqueue_many([:a, :b], queue: :docs_take)
+      iex> {:ok, :a, first} = PaymentQueue.take(queue: :docs_take)
+      iex> {:ok, :b, second} = PaymentQueue.take(queue: :docs_take, ack: first)
+      iex> PaymentQueue.take(queue: :docs_take, ack: second, timeout: 10)
+      :empty
+      iex> PaymentQueue.take(queue: :docs_take, ack: second)
+      {:error, :stale_lease}
   """
   @spec take(keyword()) :: {:ok, term(), lease()} | :empty | {:error, :stale_lease}
   def take(opts \\ [])
@@ -292,7 +301,15 @@ defmodule PaymentQueue do
     Taking.dequeue(queue, timeout)
   end
 
-  @doc "Settles an item for good. Any process may do it. `{:error, :stale_lease}`: it was settled or redelivered before."
+  @doc """
+  Settles an item for good. Any process may do it. `{:error, :stale_lease}`: it was settled or redelivered before, and is
+  not yours any more; nothing was changed.
+
+  Anything but a lease raises `ArgumentError`, here and in the other functions that take one.
+
+      iex> PaymentQueue.ack(:no_lease)
+      ** (ArgumentError) expected a lease that take/1 gave out, got: :no_lease
+  """
   @spec ack(lease()) :: :ok | {:error, :stale_lease}
   def ack({a, b, c} = lease) when is_lease(a, b, c), do: Native.ack(lease)
   def ack(other), do: no_lease!(other)
@@ -334,6 +351,20 @@ defmodule PaymentQueue do
   @doc """
   Gives an item back: to the head of its queue at once, or, with `delay: ms`, after that time. The attempt is used up; the
   last one makes it a dead letter.
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_nack)
+      iex> {:ok, 2} = PaymentQueue.enqueue_many([:a, :b], queue: :docs_nack)
+      iex> {:ok, :a, lease} = PaymentQueue.take(queue: :docs_nack)
+      iex> PaymentQueue.nack(lease)
+      :ok
+      iex> {:ok, :a, lease} = PaymentQueue.take(queue: :docs_nack)
+      iex> PaymentQueue.attempt(lease)
+      2
+      iex> PaymentQueue.nack(lease, delay: 60_000)
+      :ok
+      iex> {:ok, :b, _} = PaymentQueue.take(queue: :docs_nack)
+      iex> PaymentQueue.info(:docs_nack).scheduled
+      1
   """
   @spec nack(lease(), keyword()) :: :ok | {:error, :stale_lease}
   def nack(lease, opts \\ [])
@@ -345,6 +376,17 @@ defmodule PaymentQueue do
   @doc """
   Makes an item a dead letter. The reason, any term, is kept with it; one of more than 4 KiB as the beginning of its
   `inspect/2`.
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_reject)
+      iex> :ok = PaymentQueue.enqueue(%{id: 7}, queue: :docs_reject)
+      iex> {:ok, _, lease} = PaymentQueue.take(queue: :docs_reject)
+      iex> PaymentQueue.reject(lease, :unknown_account)
+      :ok
+      iex> [%{payload: %{id: 7}, reason: :unknown_account, attempts: 1}] = PaymentQueue.dead_letters(:docs_reject)
+      iex> PaymentQueue.requeue_dead(:docs_reject)
+      {:ok, 1}
+      iex> PaymentQueue.peek(1, :docs_reject)
+      [%{id: 7}]
   """
   @spec reject(lease(), term()) :: :ok | {:error, :stale_lease}
   def reject({a, b, c} = lease, reason) when is_lease(a, b, c), do: Native.reject(lease, Reason.encode(reason))
@@ -386,6 +428,9 @@ defmodule PaymentQueue do
   `{:error, reason, detail}` while the disk fails; `unwritten` steps of items (and `unwritten_bytes`) that it does not have
   yet, the oldest since `lag_ms`; `commits` so far; items `recovered` at the start, which count as enqueued; `disk_bytes`; `path`.
 
+  Runs on a dirty scheduler and takes some short locks: for monitoring, where `stats/1` is for requests. The guide
+  [Operations](operations.md#what-each-number-means) explains every key.
+
   With nothing in between two steps, `enqueued = settled + queue_size + in_flight + scheduled + dead + dead_dropped + purged`.
   """
   @spec info(queue()) :: map()
@@ -409,7 +454,20 @@ defmodule PaymentQueue do
 
   # --- operating -----------------------------------------------------------------------------------------------------
 
-  @doc "Stops handing out items; `enqueue/2` goes on. Running handlers finish, workers and takers wait."
+  @doc """
+  Stops handing out items; `enqueue/2` goes on. Running handlers finish, workers and takers wait. Holds until `resume/1`,
+  also across a restart of the tree.
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_pause)
+      iex> :ok = PaymentQueue.enqueue(:a, queue: :docs_pause)
+      iex> PaymentQueue.pause(:docs_pause)
+      :ok
+      iex> PaymentQueue.take(queue: :docs_pause)
+      :empty
+      iex> PaymentQueue.resume(:docs_pause)
+      :ok
+      iex> {:ok, :a, _} = PaymentQueue.take(queue: :docs_pause)
+  """
   @spec pause(queue()) :: :ok
   def pause(queue \\ :default), do: Operations.pause(queue)
 
@@ -430,6 +488,15 @@ defmodule PaymentQueue do
   `{:error, :timeout}` after `timeout:` ms (default: the `shutdown:` of the queue); what is left stays in the queue. Either
   way the queue stays closed until `resume/1` or a new start. Retries and delayed items count as left, so their
   delays may outlast the timeout; a paused queue with items does not get empty.
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_drain, handler: fn _ -> :ok end)
+      iex> {:ok, 3} = PaymentQueue.enqueue_many([1, 2, 3], queue: :docs_drain)
+      iex> PaymentQueue.drain(:docs_drain, timeout: 5_000)
+      :ok
+      iex> PaymentQueue.enqueue(4, queue: :docs_drain)
+      {:error, :queue_closed}
+      iex> PaymentQueue.resume(:docs_drain)
+      :ok
   """
   @spec drain(queue(), keyword()) :: :ok | {:error, :timeout}
   def drain(queue \\ :default, opts \\ []), do: Operations.drain(queue, opts)
@@ -443,11 +510,17 @@ defmodule PaymentQueue do
   @spec flush(queue(), keyword()) :: :ok | {:error, {:storage, atom()}}
   def flush(queue \\ :default, opts \\ []), do: Durable.flush(queue, Options.call!(:flush, opts).timeout)
 
-  @doc "Removes all waiting and scheduled items for good. Items in flight and dead letters are left alone."
+  @doc """
+  Removes all waiting and scheduled items for good; answers how many. Items in flight and dead letters are left alone.
+  What is enqueued meanwhile may stay.
+  """
   @spec purge(queue()) :: {:ok, non_neg_integer()}
   def purge(queue \\ :default), do: Operations.purge(queue)
 
-  @doc "Puts dead letters, oldest first, back at the tail of the queue with their attempts reset: all of them, or `n`."
+  @doc """
+  Puts dead letters, oldest first, back at the tail of the queue with their attempts reset: all of them, or `n`. Answers
+  how many. They are never refused for want of room, not even by a closed queue.
+  """
   @spec requeue_dead(queue(), non_neg_integer() | :all) :: {:ok, non_neg_integer()}
   def requeue_dead(queue \\ :default, n \\ :all), do: Operations.requeue_dead(queue, n)
 end
