@@ -20,6 +20,7 @@ defmodule PaymentQueue.Health do
 
     * `queue_unavailable`: no queue of that name was ever started; `queue` is `null`
     * `queue_closed`: it is draining, or its tree was stopped
+    * `storage`: the disk of a durable queue fails, so nothing is accepted; `info/1` says why
     * `queue_size`, `oldest_ms`: over the option's threshold
 
   A paused queue is healthy: it accepts, and somebody paused it. A full one is healthy too, unless `max_queue_size:` says
@@ -48,7 +49,8 @@ defmodule PaymentQueue.Health do
             required(:state) => :running | :paused | :closed,
             required(:queue_size) => non_neg_integer(),
             required(:in_flight) => non_neg_integer(),
-            optional(:oldest_ms) => non_neg_integer()
+            optional(:oldest_ms) => non_neg_integer(),
+            optional(:storage_failure) => atom()
           }
           | nil
 
@@ -78,14 +80,18 @@ defmodule PaymentQueue.Health do
 
   def response(reading, opts), do: response(reading, options!(opts))
 
-  defp read(%{queue: queue, max_oldest_ms: nil}) do
+  defp read(%{queue: queue} = config) do
+    with %{} = reading <- read_queue(config), do: Map.put(reading, :storage_failure, Native.storage_failure(queue))
+  end
+
+  defp read_queue(%{queue: queue, max_oldest_ms: nil}) do
     case Native.stats(queue) do
       %{} = stats -> Map.put(stats, :state, Native.state(queue))
       {:error, :queue_unavailable} -> nil
     end
   end
 
-  defp read(%{queue: queue}) do
+  defp read_queue(%{queue: queue}) do
     case Native.info(queue) do
       %{} = info -> Map.take(info, [:state, :queue_size, :in_flight, :oldest_ms])
       {:error, :queue_unavailable} -> nil
@@ -95,6 +101,7 @@ defmodule PaymentQueue.Health do
   # The first that applies, the gravest first.
   defp reason(nil, _config), do: :queue_unavailable
   defp reason(%{state: :closed}, _config), do: :queue_closed
+  defp reason(%{storage_failure: failure}, _config) when failure != nil, do: :storage
 
   defp reason(reading, config),
     do: Enum.find([:queue_size, :oldest_ms], &over?(reading[&1], config[:"max_#{&1}"]))

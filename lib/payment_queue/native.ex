@@ -255,6 +255,10 @@ defmodule PaymentQueue.Native do
           :found | {:opening, pos_integer()} | {:error, :none} | {:error, :dir, Path.t()}
   def open_durable(_queue, _text, _settings, _dir, _durability), do: err()
 
+  @doc "Why the disk of a queue fails now, or nil: it does not, or there is none."
+  @spec storage_failure(atom()) :: atom()
+  def storage_failure(_queue), do: err()
+
   @doc "How the disk is doing, or nil for a queue in memory only. On a dirty scheduler: it looks at the files."
   @spec storage(atom()) :: map() | nil | unavailable()
   def storage(_queue), do: err()

@@ -51,6 +51,8 @@ defmodule PaymentQueue.Durable.DiskTest do
       assert PaymentQueue.flush(queue) == {:error, {:storage, :enospc}}
       assert %{storage: %{state: {:error, :enospc, detail}}} = info = PaymentQueue.info(queue)
       assert detail =~ "No space left"
+      assert {503, _headers, body} = PaymentQueue.Health.response(queue: queue)
+      assert IO.iodata_to_binary(body) =~ ~s("reason":"storage")
       # What was refused takes up no room, and workers go on.
       assert info.queue_size == 3 + length(accepted)
       assert {:ok, :a, lease} = PaymentQueue.take(queue: queue)
@@ -59,6 +61,7 @@ defmodule PaymentQueue.Durable.DiskTest do
       File.rm!(ballast)
       eventually(fn -> PaymentQueue.flush(queue) == :ok end)
       assert %{storage: %{state: :ok, unwritten: 0}} = PaymentQueue.info(queue)
+      assert {200, _headers, _body} = PaymentQueue.Health.response(queue: queue)
       assert PaymentQueue.enqueue(:again, queue: queue) == :ok
       left = for item <- take_all(queue), do: if(is_tuple(item), do: elem(item, 0), else: item)
       assert left == [:b, :c] ++ accepted ++ [:again]

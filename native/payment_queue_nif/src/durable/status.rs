@@ -7,6 +7,13 @@ use rustler::{Atom, Binary, Encoder, Env, NifResult, Term};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// `nil` for a queue whose items are in memory only.
+/// The reason for which the disk fails now, or nil. Looks at no file.
+#[rustler::nif]
+fn storage_failure<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
+    let failure = queues::find(name).and_then(|queue| super::of(queue.index())?.store()?.failure());
+    failure.map_or(atoms::nil().to_term(env), |error| waiting::name(env, &error))
+}
+
 #[rustler::nif(schedule = "DirtyIo")]
 fn storage<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
     let Some(queue) = queues::find(name) else { return Ok(queues::unavailable(env)) };
