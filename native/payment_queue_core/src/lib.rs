@@ -3,6 +3,7 @@
 #![deny(missing_docs)]
 
 mod agenda;
+mod by_order;
 mod clock;
 mod consumer;
 mod counters;
@@ -15,6 +16,7 @@ mod item;
 mod journal;
 mod lane;
 mod limit;
+mod partition;
 mod queue;
 mod registry;
 mod room;

@@ -177,6 +177,7 @@ impl<T: Clone + PartialEq> Queue<T> {
                 }
                 Some((Then::Fresh, item)) => {
                     self.journals.note(item.payload.as_slice(), Fate::Tail);
+                    self.join(item.facts.tag);
                     self.fresh.push_item(&item);
                 }
             }

@@ -3,7 +3,6 @@
 use super::take::{Delivery, Next, Take};
 use super::{Event, Queue, Wakes};
 use crate::agenda::Job;
-use crate::item::{Item, Payload};
 use crate::sync::{Ordering, fence};
 use crate::waiters::Waiter;
 
@@ -120,9 +119,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         }
         // It died between the two locks. The item has not been in its hands: no attempt is used.
         drop(state);
-        let mut back = Payload::empty();
-        back.set(payload, next.large.as_ref());
-        self.front.push(Item { facts: next.facts, payload: back });
+        self.front.push(next.to_item(payload));
         None
     }
 }

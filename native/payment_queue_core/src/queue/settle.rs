@@ -33,6 +33,13 @@ pub enum Outcome {
     Dead,
 }
 
+/// What was settled by the end of a lease.
+pub(super) struct Ended {
+    /// Time of the delivery, ns of [`crate::clock`].
+    pub(super) held_since: u64,
+    pub(super) tag: u32,
+}
+
 /// Leases of a dead consumer that are given back on the spot; more go to the background thread.
 const ESTATE_ON_THE_SPOT: usize = 32;
 
@@ -55,9 +62,9 @@ impl<T: Clone + PartialEq> Queue<T> {
     pub fn ack(&self, lease: Lease) -> Result<Wakes<T>, StaleLease> {
         let place = self.consumers.get(lease.consumer).ok_or(StaleLease)?;
         let mine = self.counters.mine();
-        let held_since = self.end_lease(&mut place.lock(), lease, mine)?;
+        let Ended { held_since, tag } = self.end_lease(&mut place.lock(), lease, mine)?;
         mine.held(clock::now_ns().saturating_sub(held_since));
-        Ok(self.idle_wakes())
+        Ok(self.wakes_after(tag))
     }
 
     /// [`ack`](Self::ack)s each of the leases, and calls `stale` with the position of each that is not alive any more.
@@ -79,25 +86,28 @@ impl<T: Clone + PartialEq> Queue<T> {
     pub fn ack_many(&self, leases: &[Lease], mut stale: impl FnMut(usize)) -> Wakes<T> {
         let mine = self.counters.mine();
         let now = clock::now_ns();
-        let mut first = 0;
+        let (mut first, mut tags) = (0, 0);
         // One consumer's leases, which mostly are all, under one lock.
         for run in leases.chunk_by(|a, b| a.consumer == b.consumer) {
             let mut state = self.consumers.get(run[0].consumer).map(|place| place.lock());
             for (position, lease) in run.iter().enumerate() {
                 let ended = state.as_mut().ok_or(StaleLease).and_then(|state| self.end_lease(state, *lease, mine));
                 match ended {
-                    Ok(held_since) => mine.held(now.saturating_sub(held_since)),
+                    Ok(Ended { held_since, tag }) => {
+                        mine.held(now.saturating_sub(held_since));
+                        tags |= tag;
+                    }
                     Err(StaleLease) => stale(first + position),
                 }
             }
             first += run.len();
         }
-        self.idle_wakes()
+        self.wakes_after(tags)
     }
 
-    /// Ends a lease as settled and returns the time of its delivery.
+    /// Ends a lease as settled.
     #[inline]
-    pub(super) fn end_lease(&self, state: &mut State<T>, lease: Lease, mine: Mine) -> Result<u64, StaleLease> {
+    pub(super) fn end_lease(&self, state: &mut State<T>, lease: Lease, mine: Mine) -> Result<Ended, StaleLease> {
         if let Some(journal) = self.journals.get() {
             journal.note(state.live(lease.slot, lease.generation)?.payload.as_slice(), Fate::Removed);
         }
@@ -105,7 +115,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         self.forget_large(settled.large);
         self.end(settled.tag, End::Settled);
         mine.add(Count::Settled, 1);
-        Ok(settled.taken_at)
+        Ok(Ended { held_since: settled.taken_at, tag: settled.tag })
     }
 
     pub(super) fn forget_large(&self, len: Option<u64>) {
