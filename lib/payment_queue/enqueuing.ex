@@ -1,12 +1,12 @@
 defmodule PaymentQueue.Enqueuing do
   @moduledoc false
-  # Everything about enqueueing that is not the one NIF call of the hot path: delays, keys, large payloads, many at once.
+  # Everything about enqueueing that is not the one NIF call of the hot path: delays, keys, partitions, large payloads, many at once.
 
   alias PaymentQueue.{Durable, Native, Options, Payload}
   alias PaymentQueue.Telemetry.Events
 
   # An error that names a mistake of the caller instead of a state of the queue.
-  @typep misuse :: {:error, :no_keys | :no_priority}
+  @typep misuse :: {:error, :no_keys | :no_partition | :no_priority}
 
   @max_key 1_024
 
@@ -23,7 +23,7 @@ defmodule PaymentQueue.Enqueuing do
   @spec one(term(), keyword()) :: :ok | Native.refusal()
   def one(payload, opts) do
     call = Options.call!(:enqueue, opts)
-    put(payload, how(call, call.key), call)
+    put(payload, how(call, call.key, call.partition), call)
   end
 
   @doc "`PaymentQueue.enqueue_many/2` with any options."
@@ -31,10 +31,12 @@ defmodule PaymentQueue.Enqueuing do
   def many(payloads, opts) do
     call = Options.call!(:enqueue_many, opts)
 
-    if how(call, call.key) == Native.plainly(),
+    if plain?(call),
       do: slices(call.queue, payloads, 0, call.timeout),
       else: each(payloads, call, 0)
   end
+
+  defp plain?(call), do: match?(%{delay: 0, key: nil, partition: nil, priority: 0}, call)
 
   @doc "Slice by slice: a list of any length, and no long NIF call."
   @spec slices(atom(), [term()], non_neg_integer(), timeout()) ::
@@ -58,7 +60,7 @@ defmodule PaymentQueue.Enqueuing do
   defp each([], _call, done), do: {:ok, done}
 
   defp each([payload | rest], call, done) do
-    case put(payload, how(call, of(call.key, payload)), call) do
+    case put(payload, how(call, of(call.key, payload), of(call.partition, payload)), call) do
       :ok -> each(rest, call, done + 1)
       {:error, reason} -> {:error, reason, done}
     end
@@ -74,7 +76,7 @@ defmodule PaymentQueue.Enqueuing do
     end
   end
 
-  defp how(call, key), do: {call.delay, bytes(key, :key), call.priority}
+  defp how(call, key, partition), do: {call.delay, bytes(key, :key), bytes(partition, :partition), call.priority}
 
   # Equal terms, and only those, have equal bytes.
   defp bytes(nil, _option), do: nil
@@ -97,6 +99,11 @@ defmodule PaymentQueue.Enqueuing do
     raise ArgumentError,
           "option :key needs a queue that was started with unique_for: ms and without durability:, which " <>
             "#{inspect(call.queue)} was not"
+  end
+
+  defp answer({:error, :no_partition}, call) do
+    raise ArgumentError,
+          "option :partition needs a queue that was started without durability:, which #{inspect(call.queue)} was not"
   end
 
   defp answer({:error, :no_priority}, call) do

@@ -53,8 +53,8 @@ defmodule PaymentQueue.Options do
   ]
 
   @calls %{
-    enqueue: @item ++ [key: {:any, nil}],
-    enqueue_many: @item ++ [key: {:of_payload, nil}],
+    enqueue: @item ++ [key: {:any, nil}, partition: {:any, nil}],
+    enqueue_many: @item ++ [key: {:of_payload, nil}, partition: {:of_payload, nil}],
     take: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}, ack: {:lease, nil}],
     take_many: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}],
     dequeue: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}],
@@ -80,7 +80,6 @@ defmodule PaymentQueue.Options do
 
   # Announced for later versions. What each may be today without asking for the feature.
   @later [
-    partition: [nil],
     engine: [nil],
     order: [:fifo]
   ]

@@ -7,6 +7,9 @@
 //!                                   waiters ────┘             └─▶ dead letters
 //! ```
 //!
+//! An item with a partition that is met in a lane before its turn is held beside it (`partition`), and goes to the front lane when its turn
+//! has come.
+//!
 //! Lock order: consumer → waiters → limiter → tags → {front, the fresh lane's directory}; the others (schedule, dead letters, agenda, idle watchers) are
 //! taken alone. No callback runs under a lock.
 

@@ -29,6 +29,34 @@ fn drain(queue: &Queue<Owner>, place: u32, owner: Owner) -> Vec<u8> {
     payloads
 }
 
+/// Parks, and returns the leases that this brought to anybody.
+fn park(queue: &Queue<Owner>, place: u32, owner: Owner) -> Vec<Lease> {
+    match queue.park(place, &owner, &mut Vec::new()) {
+        Park::Delivery(delivery) => vec![delivery.lease],
+        Park::Parked(_, wakes) => leases(&wakes),
+        Park::NotRegistered => panic!("owner {owner} has place {place}"),
+    }
+}
+
+fn leases(wakes: &Wakes<Owner>) -> Vec<Lease> {
+    delivered(wakes).into_iter().map(|(_, _, lease)| lease).collect()
+}
+
+/// One parks while `end` ends the first item by some way: the second comes to it, and to nobody else.
+fn the_next_comes_to_who_parks(end: impl Fn(&Queue<Owner>, Lease) -> Vec<Lease> + Send + Sync + Copy + 'static) {
+    loom::model(move || {
+        let queue = queue_with(&[1, 2]);
+        let (holder, parker) = (queue.register(1), queue.register(2));
+        let lease = must_take(&queue, holder, 1);
+        let other = start(&queue, move |queue| park(queue, parker, 2));
+        let mine = end(&queue, lease);
+        let leases = [mine, other.join().unwrap()].concat();
+        let [next] = leases[..] else { panic!("handed over once: {leases:?}") };
+        assert_eq!((payload_of(&queue, next), queue.info().parked), (2, 0));
+        assert_conserved(&queue);
+    });
+}
+
 #[test]
 fn two_takers_get_one_item_and_it_is_the_first() {
     loom::model(|| {
@@ -44,20 +72,60 @@ fn two_takers_get_one_item_and_it_is_the_first() {
 }
 
 #[test]
-fn the_end_of_one_and_the_parking_of_a_taker_bring_the_next() {
+fn an_ack_brings_the_next_to_who_parks() {
+    the_next_comes_to_who_parks(|queue, lease| leases(&queue.ack(lease).unwrap()));
+}
+
+#[test]
+fn an_ack_among_many_brings_the_next_to_who_parks() {
+    the_next_comes_to_who_parks(|queue, lease| leases(&queue.ack_many(&[lease], |_| panic!("it is live"))));
+}
+
+#[test]
+fn a_dead_letter_brings_the_next_to_who_parks() {
+    the_next_comes_to_who_parks(|queue, lease| leases(&queue.reject(lease, b"declined").unwrap()));
+}
+
+#[test]
+fn settling_for_another_brings_the_next_to_who_parks() {
+    the_next_comes_to_who_parks(|queue, lease| {
+        let (take, wakes) = queue.settle_and_take(lease, &9, &mut Vec::new()).unwrap();
+        assert!(matches!(take, Take::NotRegistered));
+        leases(&wakes)
+    });
+}
+
+#[test]
+fn a_dequeue_brings_the_next_to_who_parks() {
+    loom::model(|| {
+        let queue = queue_with(&[1, 2]);
+        let parker = queue.register(1);
+        let other = start(&queue, move |queue| park(queue, parker, 1));
+        let (first, mine) = match queue.dequeue(&mut Vec::new()) {
+            Some((_, wakes)) => (1, leases(&wakes)),
+            // The parker has the first, and nobody may have the second.
+            None => (0, Vec::new()),
+        };
+        let leases = [mine, other.join().unwrap()].concat();
+        let [lease] = leases[..] else { panic!("handed over once: {leases:?}") };
+        assert_eq!((payload_of(&queue, lease), queue.info().parked), (1 + first, 0));
+        assert_conserved(&queue);
+    });
+}
+
+#[test]
+fn a_purge_of_the_first_brings_the_next_to_who_parks() {
     loom::model(|| {
         let queue = queue_with(&[1, 2]);
         let (holder, parker) = (queue.register(1), queue.register(2));
-        let lease = must_take(&queue, holder, 1);
-        let other = start(&queue, move |queue| match queue.park(parker, &2, &mut Vec::new()) {
-            Park::Delivery(delivery) => vec![delivery.lease],
-            Park::Parked(_, wakes) => delivered(&wakes).into_iter().map(|(_, _, lease)| lease).collect(),
-            Park::NotRegistered => panic!("it has a place"),
-        });
-        let mine = delivered(&queue.ack(lease).unwrap()).into_iter().map(|(_, _, lease)| lease);
-        let leases: Vec<_> = mine.chain(other.join().unwrap()).collect();
-        let [next] = leases[..] else { panic!("handed over once: {leases:?}") };
-        assert_eq!((payload_of(&queue, next), queue.info().parked), (2, 0));
+        queue.nack(must_take(&queue, holder, 1), 1_000_000, b"later").unwrap();
+        let other = start(&queue, move |queue| park(queue, parker, 2));
+        let (purged, wakes) = queue.purge(1);
+        let leases = [leases(&wakes), other.join().unwrap()].concat();
+        let info = queue.info();
+        // The purge met the second one before the parker did, or else the first, and set the second free.
+        assert_eq!((purged, leases.len() as u64 + info.scheduled), (1, 1), "{info:?}");
+        assert_conserved(&queue);
     });
 }
 

@@ -204,10 +204,9 @@ impl<T: Clone + PartialEq> Queue<T> {
         } else if let Some(delivery) = self.take_into(last.consumer, &mut state, payload, mine) {
             // The end of the one lease is the beginning of the next: one look at the clock does for both.
             mine.held(delivery.taken_at.saturating_sub(held_since));
-            // With an item in flight the queue is not idle: whoever waits for that is told at the end of this lease.
-            drop(state);
-            let wakes = if is_partitioned(tag) { self.hand_over() } else { Wakes::new() };
-            return Ok((Take::Delivery(delivery), wakes));
+            // With an item in flight the queue is not idle: whoever waits for that is told at the end of this lease. And if this
+            // end has set another item of a partition free, one ready item came and one went: who was parked still finds none.
+            return Ok((Take::Delivery(delivery), Wakes::new()));
         } else {
             Take::Empty
         };
