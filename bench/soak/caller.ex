@@ -15,6 +15,7 @@ defmodule PaymentQueue.Soak.Caller do
   # Ids of one caller.
   @ids 32
   @keys 400
+  @partitions 5
   @most 40
   # What the disk has to answer in, even if the VM is stopped for a while.
   @fill_ms 600_000
@@ -59,7 +60,8 @@ defmodule PaymentQueue.Soak.Caller do
     options = options(context.kind)
     {delay, key} = {Keyword.get(options, :delay, 0), key(context.kind, id)}
     Ledger.offer(context.ledger, id, delay, key)
-    options = if key, do: [key: key] ++ options, else: options
+    partition = partition(context, id)
+    options = for({name, value} <- [key: key, partition: partition], value, do: {name, value}) ++ options
 
     case PaymentQueue.enqueue(Payload.random(id), [queue: context.queue] ++ options) do
       :ok -> Ledger.accept(context.ledger, id)
@@ -74,7 +76,11 @@ defmodule PaymentQueue.Soak.Caller do
     ids = Enum.to_list(id..(id + n - 1))
     payloads = Enum.map(ids, &Payload.random/1)
     for id <- ids, do: Ledger.offer(context.ledger, id, Keyword.get(options, :delay, 0), key(context.kind, id))
+    for id <- ids, do: partition(context, id)
     options = if :key in context.kind.items, do: [key: &key_of(context.kind, &1)] ++ options, else: options
+
+    options =
+      if :partition in context.kind.items, do: [partition: &(&1 |> id_of() |> partition_of())] ++ options, else: options
 
     case PaymentQueue.enqueue_many(payloads, [queue: context.queue] ++ options) do
       {:ok, ^n} ->
@@ -104,19 +110,35 @@ defmodule PaymentQueue.Soak.Caller do
 
   defp options(kind), do: for(name <- Enum.uniq([:delay | kind.items]), value = value(name, kind), do: {name, value})
 
-  # Some items of every kind are delayed, and many where delays are what the kind is about.
-  defp value(:delay, kind),
-    do: if(:rand.uniform(if(:delay in kind.items, do: 3, else: 40)) == 1, do: :rand.uniform(300))
+  # Some items of every kind are delayed, and many where delays are what the kind is about; none where that would change the
+  # order that is checked.
+  defp value(:delay, kind) do
+    often = if :delay in kind.items, do: 3, else: 40
+    if :partition not in kind.items and :rand.uniform(often) == 1, do: :rand.uniform(300)
+  end
 
   defp value(:priority, kind), do: :rand.uniform(Kind.option(kind, :priorities)) - 1
-  # Follows from the item: see `key/2`.
-  defp value(:key, _kind), do: nil
+  # Follow from the item: see `key/2` and `partition/2`.
+  defp value(name, _kind) when name in [:key, :partition], do: nil
 
   defp key(kind, id), do: if(:key in kind.items, do: {:payment, :erlang.phash2(id, @keys)})
 
-  defp key_of(kind, payload) do
+  defp key_of(kind, payload), do: key(kind, id_of(payload))
+
+  defp partition(context, id) do
+    if :partition in context.kind.items do
+      partition = partition_of(id)
+      Ledger.partition(context.ledger, id, partition)
+      partition
+    end
+  end
+
+  # Its caller's own, for there is an order only in what one caller offers.
+  defp partition_of(id), do: {bsr(id, @ids), rem(id, @partitions)}
+
+  defp id_of(payload) do
     {:ok, id} = Payload.read(payload)
-    key(kind, id)
+    id
   end
 
   # --- refusals ------------------------------------------------------------------------------------------------------

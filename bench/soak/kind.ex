@@ -17,7 +17,7 @@ defmodule PaymentQueue.Soak.Kind do
           name: atom(),
           about: String.t(),
           start: keyword(),
-          items: [:delay | :priority | :key],
+          items: [:delay | :priority | :key | :partition],
           consumers: :workers | :pullers | :stage,
           needs: module() | nil
         }
@@ -49,6 +49,7 @@ defmodule PaymentQueue.Soak.Kind do
       %__MODULE__{name: :batch, about: "batches of 16", start: [batch: [size: 16, wait: 5]]},
       %__MODULE__{name: :priority, about: "4 priorities", start: [priorities: 4], items: [:priority]},
       %__MODULE__{name: :unique, about: "keys, unique for 20 ms", start: [unique_for: 20], items: [:key]},
+      %__MODULE__{name: :partitioned, about: "5 partitions for each caller", items: [:partition]},
       %__MODULE__{name: :rate, about: "300 deliveries in 100 ms", start: [rate_limit: {300, 100}]},
       %__MODULE__{
         name: :delayed,

@@ -13,13 +13,14 @@ defmodule PaymentQueue.Soak.Ledger do
 
   alias PaymentQueue.Soak.Waiting
 
-  @enforce_keys [:queue, :items, :keys, :violations, :counters]
+  @enforce_keys [:queue, :items, :keys, :partitions, :violations, :counters]
   defstruct @enforce_keys
 
   @type t :: %__MODULE__{
           queue: atom(),
           items: :ets.table(),
           keys: :ets.table(),
+          partitions: :ets.table(),
           violations: :ets.table(),
           counters: :atomics.atomics_ref()
         }
@@ -72,6 +73,7 @@ defmodule PaymentQueue.Soak.Ledger do
       queue: queue,
       items: :ets.new(:soak_items, shared),
       keys: :ets.new(:soak_keys, shared),
+      partitions: :ets.new(:soak_partitions, shared),
       violations: :ets.new(:soak_violations, shared),
       counters: :atomics.new(length(@counters), [])
     }
@@ -96,6 +98,13 @@ defmodule PaymentQueue.Soak.Ledger do
   def offer(ledger, id, delay \\ 0, key \\ nil) do
     count(ledger, :offered)
     :ets.insert(ledger.items, {id, 0, Waiting.now() + delay, key, 0, nil, nil, 0, false})
+    :ok
+  end
+
+  @doc "It is offered with this partition, after all items with a lower id that are."
+  @spec partition(t(), non_neg_integer(), term()) :: :ok
+  def partition(ledger, id, partition) do
+    :ets.insert(ledger.partitions, {{:of, id}, partition})
     :ok
   end
 
@@ -149,6 +158,7 @@ defmodule PaymentQueue.Soak.Ledger do
         may_deliver(ledger, item)
         n = :ets.update_counter(ledger.items, id, {@deliveries, 1})
         if n == 1, do: count(ledger, :first)
+        in_turn(ledger, id, n, :ets.lookup(ledger.partitions, {:of, id}))
         :ets.update_element(ledger.items, id, [{@holder, self()}, {@done_by, nil}])
         n
     end
@@ -165,6 +175,29 @@ defmodule PaymentQueue.Soak.Ledger do
 
     early = due - Waiting.now()
     if early > 0, do: violate(ledger, :early, "item #{id} came out #{early} ms before its time")
+  end
+
+  # Whoever had the last one of the partition has settled it, given it back, or is dead. And none comes out for the first time
+  # after a younger one.
+  defp in_turn(_ledger, _id, _n, []), do: :ok
+
+  defp in_turn(ledger, id, n, [{_, partition}]) do
+    {last, youngest} =
+      case :ets.lookup(ledger.partitions, {:in, partition}) do
+        [] -> {id, id}
+        [{_, last, youngest}] -> {last, youngest}
+      end
+
+    :ets.insert(ledger.partitions, {{:in, partition}, id, max(id, youngest)})
+    place = "the partition #{inspect(partition)}"
+
+    with true <- last != id,
+         [item] <- :ets.lookup(ledger.items, last),
+         true <- item |> elem(@holder - 1) |> alive?(),
+         do: violate(ledger, :partition, "item #{id} came out while item #{last} of #{place} was in flight")
+
+    if n == 1 and id < youngest,
+      do: violate(ledger, :partition, "item #{id} came out after item #{youngest} of #{place}")
   end
 
   defp alive?(nil), do: false
@@ -249,6 +282,7 @@ defmodule PaymentQueue.Soak.Ledger do
     kept = for id <- dead, [item] <- [:ets.lookup(ledger.items, id)], do: item |> put_elem(@kept - 1, true)
     :ets.delete_all_objects(ledger.items)
     :ets.delete_all_objects(ledger.keys)
+    :ets.delete_all_objects(ledger.partitions)
     :ets.insert(ledger.items, Enum.map(kept, &put_elem(&1, @due - 1, Waiting.now())))
     for n <- 1..length(@counters), do: :atomics.put(ledger.counters, n, 0)
     :ok

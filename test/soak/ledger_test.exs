@@ -103,6 +103,36 @@ defmodule PaymentQueue.Soak.LedgerTest do
     end
   end
 
+  test "two items of one partition in flight at once, and one that comes out after a younger one", %{ledger: ledger} do
+    for id <- 1..4, do: Ledger.partition(ledger, id, :a)
+    accepted(ledger, 1..4)
+    other(fn -> Ledger.deliver(ledger, 1) end)
+    Ledger.deliver(ledger, 2)
+    assert [{:partition, text}] = Ledger.violations(ledger)
+    assert text =~ "item 2 came out while item 1 of the partition :a was in flight"
+
+    Ledger.done(ledger, 2)
+    Ledger.deliver(ledger, 4)
+    Ledger.done(ledger, 4)
+    Ledger.deliver(ledger, 3)
+    assert [_, {:partition, text}] = Ledger.violations(ledger)
+    assert text =~ "item 3 came out after item 4"
+  end
+
+  test "an item of a partition after a dead holder, a release or an end", %{ledger: ledger} do
+    for id <- 1..4, do: Ledger.partition(ledger, id, :a)
+    accepted(ledger, 1..4)
+    gone(other(fn -> Ledger.deliver(ledger, 1) end))
+    Ledger.deliver(ledger, 1)
+    Ledger.done(ledger, 1)
+    Ledger.deliver(ledger, 2)
+    Ledger.release(ledger, 2)
+    Ledger.deliver(ledger, 2)
+    Ledger.done(ledger, 2)
+    Ledger.deliver(ledger, 3)
+    assert laws(ledger) == []
+  end
+
   test "settled twice: two leases, or again after the holder was done", %{ledger: ledger} do
     accepted(ledger, 1..3)
     acknowledged(ledger, [1])
