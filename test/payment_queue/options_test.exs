@@ -105,6 +105,14 @@ defmodule PaymentQueue.OptionsTest do
   end
 
   describe "calls" do
+    test "have defaults that pass their own checks, unchanged" do
+      for call <- [:enqueue, :enqueue_many, :take, :take_many, :dequeue, :nack, :flush, :drain, :drain_queue] do
+        defaults = PaymentQueue.Options.call!(call, [])
+        said = for {option, value} <- defaults, value != nil, do: {option, value}
+        assert PaymentQueue.Options.call!(call, said) == defaults
+      end
+    end
+
     test "refuse what they don't know" do
       queue = queue!()
 
