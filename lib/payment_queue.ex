@@ -237,7 +237,8 @@ defmodule PaymentQueue do
     * `ack: lease`: settles the last item and takes the next in one native call, for loops of your own. If that lease is
       stale, the answer is `{:error, :stale_lease}` and nothing is taken.
 
-  A paused queue is `:empty`. A queue that was never started raises `ArgumentError`.
+  A paused queue is `:empty`, and so is one whose items all wait for their `partition:`. A queue that was never started raises
+  `ArgumentError`.
 
       iex> {:ok, _} = PaymentQueue.start_link(name: :docs_take)
       iex> {:ok, 2} = PaymentQueue.enqueue_many([:a, :b], queue: :docs_take)

@@ -65,7 +65,8 @@ impl Delivery {
 pub enum Take {
     /// An item, now leased.
     Delivery(Delivery),
-    /// Nothing is ready, or the queue is paused or at its rate limit.
+    /// Nothing is ready, or what is ready waits for its partition, or the queue is paused or at its rate limit. Behind some hundred items
+    /// that wait for their partitions, a ready one may be found only by the next look.
     Empty,
     /// The place is not this owner's: [`Queue::register`] first.
     NotRegistered,
