@@ -1,5 +1,6 @@
 //! The redelivery lane: items that were taken and came back. They go before all fresh ones, oldest first.
 
+use crate::fault;
 use crate::item::Item;
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ impl Front {
     }
 
     pub(crate) fn push(&self, item: Item) {
+        fault::point("front", item.payload.as_slice());
         let mut items = self.items.lock();
         items.bytes += item.payload.memory();
         items.by_order.insert(item.facts.order, item);

@@ -8,6 +8,7 @@ mod consumer;
 mod counters;
 mod dead;
 mod error;
+mod fault;
 mod fresh;
 mod front;
 mod histogram;

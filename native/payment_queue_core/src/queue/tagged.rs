@@ -1,5 +1,6 @@
 //! Items with a key: their way in, and what the end of their way means for the key.
 
+use super::guard::RoomFor;
 use super::{Queue, Wakes};
 use crate::agenda::Job;
 use crate::clock;
@@ -75,6 +76,7 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     /// Into the lane or onto the schedule.
     fn put(&self, payload: &[u8], facts: Facts, delay_ms: u64) {
+        let room = RoomFor::new(&self.room, payload.len() as u64);
         let body = Body::new(payload);
         if let Body::Large(bytes) = &body {
             self.rare.large_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -88,6 +90,7 @@ impl<T: Clone + PartialEq> Queue<T> {
             };
             self.schedule_item(facts.enqueued_at, delay_ms, Then::Fresh, Item { facts, payload });
         }
+        room.keep();
     }
 
     /// The way of an item has ended for good. Costs a look at the tag if it has none.
