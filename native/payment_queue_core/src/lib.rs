@@ -9,6 +9,7 @@ mod consumer;
 mod counters;
 mod dead;
 mod error;
+mod fault;
 mod fresh;
 mod front;
 mod histogram;

@@ -14,6 +14,7 @@
 //! taken alone. No callback runs under a lock.
 
 mod enqueue;
+mod guard;
 mod inspect;
 mod operate;
 mod park;

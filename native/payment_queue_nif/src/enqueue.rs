@@ -1,7 +1,7 @@
 //! The way in.
 
 use crate::durable;
-use crate::payload::{self, BINARY, EXTERNAL, Encoded};
+use crate::payload::{self, BINARY, EXTERNAL, Encoded, PACKED};
 use crate::vm::{self, Word, hot_nif};
 use crate::{atoms, queues, wake};
 use payment_queue_core::{How, Refusal, Wakes};
@@ -90,10 +90,21 @@ fn enqueue_with<'a>(env: Env<'a>, name: Term<'a>, payload: Term<'a>, how: HowTer
     })
 }
 
+fn format_of(format: Atom) -> u8 {
+    if format == atoms::binary() {
+        BINARY
+    } else if cfg!(feature = "fault-injection") && format == atoms::decoded() {
+        // Any bytes, as if they were in the compact format: for the tests of its decoder.
+        PACKED
+    } else {
+        EXTERNAL
+    }
+}
+
 #[rustler::nif(schedule = "DirtyCpu")]
 fn enqueue_large<'a>(env: Env<'a>, name: Term<'a>, bytes: Binary<'a>, format: Atom, how: HowTerm<'a>) -> Term<'a> {
     let Some((queue, durable)) = queues::find_word(Word::of(name)) else { return queues::unavailable(env) };
-    let format = if format == atoms::binary() { BINARY } else { EXTERNAL };
+    let format = format_of(format);
     if let Some(durable) = durable {
         return match durable_delay(&how) {
             Ok(delay_ms) => durable::enqueue_bytes(env, durable, bytes.as_slice(), format, delay_ms),

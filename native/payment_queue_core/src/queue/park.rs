@@ -1,5 +1,6 @@
 //! Parking: takers that wait for an item, and the matching of items with them.
 
+use super::guard::Unserved;
 use super::take::{Delivery, Next, Take};
 use super::{Event, Queue, Wakes};
 use crate::agenda::Job;
@@ -112,8 +113,10 @@ impl<T: Clone + PartialEq> Queue<T> {
         if let Some(state) = &mut state
             && let Some(owner) = state.owner.clone()
         {
-            state.parked = None;
+            let unserved = Unserved::new(self, token, waiter);
             let delivery = self.lease(waiter.consumer, state, next, payload, self.counters.mine());
+            unserved.keep();
+            state.parked = None;
             let event = Event::Delivered { token, lease: delivery.lease, attempts: delivery.attempts };
             return Some((owner, event));
         }

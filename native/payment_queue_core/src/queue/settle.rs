@@ -1,9 +1,10 @@
 //! The end of a lease: settled, back to the queue, or dead; by its holder, by anybody else, or by the holder's death.
 
+use super::guard::RoomFor;
 use super::{Queue, Wakes};
 use crate::agenda::Job;
 use crate::clock;
-use crate::consumer::{Estate, Lease, State, Will};
+use crate::consumer::{Estate, Held, Lease, State, Will};
 use crate::counters::{Count, Mine};
 use crate::dead::DeadItem;
 use crate::error::StaleLease;
@@ -12,6 +13,7 @@ use crate::journal::Fate;
 use crate::schedule::Then;
 use crate::sync::Ordering;
 use crate::tags::End;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::SystemTime;
 
 /// Where an item went that was not settled.
@@ -264,13 +266,18 @@ impl<T: Clone + PartialEq> Queue<T> {
     pub(crate) fn inherit(&self, estate: Estate, reason: &[u8]) {
         let now = clock::now_ns();
         for held in estate.held() {
-            self.counters.mine().held(now.saturating_sub(held.taken_at));
-            match held.will {
-                Some(will) => self.give_back(held.item, will.delay_ms, &will.reason),
-                None => self.give_back(held.item, 0, reason),
-            };
-            self.counters.mine().add(Count::Returned, 1);
+            // The panic has been printed. The others must not be lost with this one, which stays counted as in flight.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.inherit_one(held, now, reason)));
         }
+    }
+
+    fn inherit_one(&self, held: Held, now: u64, reason: &[u8]) {
+        self.counters.mine().held(now.saturating_sub(held.taken_at));
+        match held.will {
+            Some(will) => self.give_back(held.item, will.delay_ms, &will.reason),
+            None => self.give_back(held.item, 0, reason),
+        };
+        self.counters.mine().add(Count::Returned, 1);
     }
 
     fn surrender(&self, lease: Lease) -> Result<Item, StaleLease> {
@@ -291,6 +298,7 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     fn back_to_queue(&self, item: Item, delay_ms: u64) {
         self.room.force(1, item.payload.len());
+        let room = RoomFor::new(&self.room, item.payload.len());
         self.rare.redelivered.fetch_add(1, Ordering::Relaxed);
         let attempts = item.facts.attempts;
         if delay_ms == 0 {
@@ -301,6 +309,7 @@ impl<T: Clone + PartialEq> Queue<T> {
             self.journals.note(item.payload.as_slice(), delay);
             self.schedule_item(clock::now_ns(), delay_ms, Then::Front, item);
         }
+        room.keep();
     }
 
     pub(super) fn bury(&self, item: Item, reason: Vec<u8>) {

@@ -1,5 +1,6 @@
 //! Items with a key or a partition: their way in, and what the end of their way means for the key and for the next of the partition.
 
+use super::guard::Arriving;
 use super::take::Next;
 use super::{Queue, Wakes};
 use crate::agenda::Job;
@@ -86,6 +87,7 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     /// Into the lane or onto the schedule.
     fn put(&self, payload: &[u8], facts: Facts, delay_ms: u64) {
+        let arriving = Arriving::new(self, facts.tag, payload.len() as u64);
         let body = Body::new(payload);
         if let Body::Large(bytes) = &body {
             self.rare.large_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -99,6 +101,7 @@ impl<T: Clone + PartialEq> Queue<T> {
             };
             self.schedule_item(facts.enqueued_at, delay_ms, Then::Fresh, Item { facts, payload });
         }
+        arriving.keep();
     }
 
     /// The way of an item has ended for good. Costs a look at the tag if it has none.

@@ -1,5 +1,6 @@
 //! The way out: the front lane, then the fresh one, into the custody of a consumer.
 
+use super::guard::{Between, Handed};
 use super::settle::Ended;
 use super::{Queue, Wakes};
 use crate::agenda::Job;
@@ -246,13 +247,15 @@ impl<T: Clone + PartialEq> Queue<T> {
         let now = clock::now_ns();
         let mut one = Vec::new();
         let mut batch = Batch::default();
-        let mut bytes = 0;
+        let mut handed = Handed::new(mine, &self.room);
         while batch.items.len() < max_items && payloads.len() <= max_bytes {
             let Some(mut next) = self.next(&mut one) else { break };
             next.depart(now, mine);
+            let between = Between::new(self, &next, &one);
             self.journals.note(next.bytes(&one), Fate::Leased { attempts: next.facts.attempts });
             let (slot, generation) = state.hold(next.facts, now, &one, next.large.as_ref());
-            bytes += next.len(&one);
+            between.keep();
+            handed.add(next.len(&one));
             let start = payloads.len();
             if next.large.is_none() {
                 payloads.extend_from_slice(&one);
@@ -260,9 +263,6 @@ impl<T: Clone + PartialEq> Queue<T> {
             let delivery = Delivery::new(next, Lease { consumer, slot, generation }, now);
             batch.items.push((delivery, start..payloads.len()));
         }
-        // As for one: counted as leased before the room is given back.
-        mine.add(Count::Leased, batch.items.len() as u64);
-        self.room.release(batch.items.len() as u64, bytes);
         Some(batch)
     }
 
@@ -343,8 +343,10 @@ impl<T: Clone + PartialEq> Queue<T> {
     ) -> Delivery {
         let now = clock::now_ns();
         next.depart(now, mine);
+        let between = Between::new(self, &next, payload);
         self.journals.note(next.bytes(payload), Fate::Leased { attempts: next.facts.attempts });
         let (slot, generation) = state.hold(next.facts, now, payload, next.large.as_ref());
+        between.keep();
         mine.add(Count::Leased, 1);
         self.room.release(1, next.len(payload));
         Delivery::new(next, Lease { consumer, slot, generation }, now)
