@@ -6,11 +6,12 @@ use super::Queue;
 use super::take::Next;
 use crate::agenda::Job;
 use crate::counters::{Count, Counters, Mine};
-use crate::item::Item;
+use crate::item::{Facts, Item};
 use crate::room::Room;
 use crate::tags::End;
 use crate::waiters::Waiter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// Why an item is a dead letter that panicked its takers until it had no attempts left.
 const PANICKED: &[u8] = b"panicked";
@@ -64,35 +65,46 @@ impl<T: Clone + PartialEq> Drop for Arriving<'_, T> {
     }
 }
 
-/// An item that was taken out of its lane and has no holder yet: it goes to the head, and somebody else gets it.
+/// An item that was taken out of its lane and has no holder yet: it goes to the head, and somebody else gets it. Knows the item
+/// by value: a reference to it would keep it in memory, where the hot path has it in registers.
 pub(super) struct Between<'a, T: Clone + PartialEq> {
     queue: &'a Queue<T>,
-    next: &'a Next,
+    facts: Facts,
+    large: Option<&'a Arc<[u8]>>,
     payload: &'a [u8],
 }
 
 impl<'a, T: Clone + PartialEq> Between<'a, T> {
+    #[inline(always)]
     pub(super) fn new(queue: &'a Queue<T>, next: &'a Next, payload: &'a [u8]) -> Self {
-        Self { queue, next, payload }
+        Self { queue, facts: next.facts, large: next.large.as_ref(), payload }
     }
 
     /// It has one.
+    #[inline(always)]
     pub(super) fn keep(self) {
         std::mem::forget(self);
     }
 }
 
 impl<T: Clone + PartialEq> Drop for Between<'_, T> {
+    #[inline(always)]
     fn drop(&mut self) {
-        let item = self.next.to_item(self.payload);
-        // A panic within a panic would end the program.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.queue.put_back(item)));
+        self.queue.put_back(self.facts, self.large, self.payload);
     }
 }
 
 impl<T: Clone + PartialEq> Queue<T> {
     /// The attempt counts: what panics every time must not stand at the head for ever.
-    fn put_back(&self, item: Item) {
+    #[cold]
+    #[inline(never)]
+    fn put_back(&self, facts: Facts, large: Option<&Arc<[u8]>>, payload: &[u8]) {
+        let next = Next { facts, large: large.cloned() };
+        // A panic within a panic would end the program.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.to_head_or_dead(next.to_item(payload))));
+    }
+
+    fn to_head_or_dead(&self, item: Item) {
         if item.facts.attempts < self.max_attempts() {
             self.front.push(item);
             // Perhaps somebody is parked who could have it.
