@@ -14,6 +14,8 @@ defmodule PaymentQueue.Soak.Caller do
 
   # Ids of one caller.
   @ids 32
+  # And of one of the processes that fill a queue.
+  @ids_of_filler 16
   @keys 400
   @partitions 5
   @most 40
@@ -170,11 +172,17 @@ defmodule PaymentQueue.Soak.Caller do
   def fill(context, n, size) do
     for p <- 0..3 do
       Task.async(fn ->
-        for i <- 1..n, id = bsl(context.number, @ids) + p * n + i, filled?(context, id, size), do: id
+        for i <- 1..n, id = bsl(context.number, @ids) + bsl(p, @ids_of_filler) + i, filled?(context, id, size), do: id
       end)
     end
     |> Task.await_many(:infinity)
     |> Enum.concat()
+  end
+
+  @doc "Whether the ids of each process that has filled a queue stand in their order."
+  @spec in_order?([Payload.id()]) :: boolean()
+  def in_order?(ids) do
+    ids |> Enum.group_by(&bsr(&1, @ids_of_filler)) |> Enum.all?(fn {_filler, ids} -> ids == Enum.sort(ids) end)
   end
 
   defp filled?(context, id, size) do

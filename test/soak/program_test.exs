@@ -1,7 +1,7 @@
 defmodule PaymentQueue.Soak.ProgramTest do
   use ExUnit.Case, async: true
 
-  alias PaymentQueue.Soak.{Fate, Kind, Payload, Program}
+  alias PaymentQueue.Soak.{Caller, Fate, Kind, Payload, Program}
 
   defp steps(seed, kind, n),
     do: seed |> Program.start(kind) |> Stream.unfold(&Program.next/1) |> Enum.take(n)
@@ -51,5 +51,13 @@ defmodule PaymentQueue.Soak.ProgramTest do
     assert Payload.read(Payload.binary(7, 500) <> "x") == :damaged
     assert Payload.read({1, 2}) == :damaged
     assert Payload.read(:something_else) == :damaged
+  end
+
+  test "each process that fills a queue has an order of its own" do
+    filled = fn process, numbers -> for n <- numbers, do: Bitwise.bsl(process, 16) + n end
+    assert Caller.in_order?([])
+    assert Caller.in_order?(filled.(2, 1..3) ++ filled.(1, 1..3))
+    assert Caller.in_order?(Enum.concat(for n <- 1..3, do: filled.(1, [n]) ++ filled.(2, [n])))
+    refute Caller.in_order?(filled.(2, [1]) ++ filled.(1, [2, 1]))
   end
 end

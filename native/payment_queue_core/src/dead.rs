@@ -27,10 +27,12 @@ impl DeadLetters {
         Self { letters: Mutex::new(Letters::default()) }
     }
 
-    /// Keeps the letter, and gives out those that it drops: the oldest past `max`.
-    pub(crate) fn push(&self, letter: DeadItem, max: u64) -> Vec<DeadItem> {
+    /// Keeps the letter, and gives out those that it drops: the oldest past `max`. `report` is called in the order in which the
+    /// letters stand.
+    pub(crate) fn push(&self, letter: DeadItem, max: u64, report: impl FnOnce(&DeadItem)) -> Vec<DeadItem> {
         let mut dropped = Vec::new();
         let mut letters = self.letters.lock();
+        report(&letter);
         letters.bytes += letter.item.payload.memory() + letter.reason.len() as u64;
         letters.oldest_first.push_back(letter);
         // Two at the most: a lowered `max` takes effect over the next letters, never in one long call.

@@ -215,3 +215,44 @@ fn eventually(mut holds: impl FnMut() -> bool) {
         std::thread::park_timeout(Duration::from_millis(1));
     }
 }
+
+/// Hears of deaths alone, in their order.
+#[derive(Clone, Default)]
+struct Deaths(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Journal for Deaths {
+    fn note(&self, payload: &[u8], fate: Fate<'_>) {
+        if matches!(fate, Fate::Dead { .. }) {
+            self.0.lock().unwrap().push(payload.to_vec());
+            // Lets the others pass, if they can.
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn many_that_die_at_the_same_time_stand_among_the_dead_letters_as_they_were_reported() {
+    const THREADS: u32 = 4;
+    const EACH: u32 = 2_000;
+    let registry = registry();
+    let total = u64::from(THREADS * EACH);
+    let queue = registry.create(Settings { capacity: total, max_dead: total, ..Settings::default() }).unwrap();
+    let deaths = Deaths::default();
+    assert!(queue.set_journal(Box::new(deaths.clone())));
+    for n in 0..THREADS * EACH {
+        queue.enqueue(&n.to_be_bytes(), 0).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for owner in 1..=THREADS {
+            scope.spawn(move || {
+                let me = queue.register(owner);
+                for _ in 0..EACH {
+                    let Take::Delivery(delivery) = queue.take(me, &owner, &mut Vec::new()) else { panic!() };
+                    let _wakes = queue.reject(delivery.lease, b"no").unwrap();
+                }
+            });
+        }
+    });
+    let letters: Vec<_> = queue.dead_letters(total as usize).into_iter().map(|letter| letter.payload).collect();
+    assert_eq!(letters, *deaths.0.lock().unwrap());
+}

@@ -312,16 +312,22 @@ impl<T: Clone + PartialEq> Queue<T> {
         room.keep();
     }
 
+    // Reported under the letters' lock: of two that die at the same time, the same one is the older here and in the journal.
     pub(super) fn bury(&self, item: Item, reason: Vec<u8>) {
-        let fate = Fate::Dead { attempts: item.facts.attempts, reason: &reason };
-        self.journals.note(item.payload.as_slice(), fate);
-        self.keep_dead(item, reason, SystemTime::now());
+        self.add_letter(DeadItem { item, reason, died_at: SystemTime::now() }, |letter| {
+            let fate = Fate::Dead { attempts: letter.item.facts.attempts, reason: &letter.reason };
+            self.journals.note(letter.item.payload.as_slice(), fate);
+        });
     }
 
     pub(super) fn keep_dead(&self, item: Item, reason: Vec<u8>, died_at: SystemTime) {
+        self.add_letter(DeadItem { item, reason, died_at }, |_| ());
+    }
+
+    fn add_letter(&self, letter: DeadItem, report: impl FnOnce(&DeadItem)) {
         let max = self.limits.max_dead.load(Ordering::Relaxed);
-        self.end_for_now(item.facts.tag);
-        for dropped in self.dead.push(DeadItem { item, reason, died_at }, max) {
+        self.end_for_now(letter.item.facts.tag);
+        for dropped in self.dead.push(letter, max, report) {
             self.journals.note(dropped.item.payload.as_slice(), Fate::Removed);
             self.forget_large(dropped.item.payload.large_len());
             self.end(dropped.item.facts.tag, End::Dropped);
