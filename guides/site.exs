@@ -11,15 +11,18 @@ defmodule PaymentQueue.Site do
      ~w(README.md guides/getting-started.md guides/payment_queue.livemd guides/migrating.md CHANGELOG.md)},
     {"Guides",
      ~w(guides/handlers-and-retries.md guides/back-pressure.md guides/ordering-and-limits.md guides/durability.md
-        guides/nats.md guides/broadway.md guides/testing.md guides/operations.md guides/performance.md guides/faq.md)},
+        guides/nats.md guides/reliability.md guides/broadway.md guides/testing.md guides/operations.md
+        guides/performance.md guides/faq.md)},
     {"How it is built",
-     ~w(guides/architecture.md native/payment_queue_core/README.md native/payment_queue_nif/README.md bench/README.md
-        bench/soak/README.md examples/payments_api/README.md examples/plug_app/README.md examples/grafana/README.md)}
+     ~w(guides/architecture.md SECURITY.md native/payment_queue_core/README.md native/payment_queue_nif/README.md
+        bench/README.md bench/soak/README.md examples/payments_api/README.md examples/plug_app/README.md
+        examples/grafana/README.md)}
   ]
 
   # The first README is the front page; the others need names of their own.
   @titles %{
     "CHANGELOG.md" => "Changelog",
+    "SECURITY.md" => "Security",
     "native/payment_queue_core/README.md" => "Inside the core crate",
     "native/payment_queue_nif/README.md" => "Inside the NIF crate",
     "bench/README.md" => "Benches",
