@@ -44,13 +44,13 @@ defmodule PaymentQueue do
       :empty
   """
 
-  alias PaymentQueue.{Enqueuing, Lease, Native, Operations, Options, Reason, Taking}
+  alias PaymentQueue.{Enqueuing, Lease, Native, Nats, Operations, Options, Reason, Taking}
 
   @typedoc "The name of a queue: any atom but `nil`, `true` and `false`, at most 200 bytes."
   @type queue :: atom()
 
   @typedoc "One delivery of one item. Valid until it is settled or its holder dies; never after a restart of the VM."
-  @opaque lease :: {non_neg_integer(), non_neg_integer(), pos_integer()}
+  @opaque lease :: {non_neg_integer(), non_neg_integer(), pos_integer()} | Nats.lease()
 
   @type refusal :: :queue_full | :queue_closed | :queue_unavailable | :payload_too_large | :duplicate
 
@@ -83,6 +83,7 @@ defmodule PaymentQueue do
   | `handler_timeout:` | `:infinity` | ms after which a running handler is killed and its item tried again |
   | `backoff:` | `[min: 100, max: 60_000, jitter: 0.2]` | see `PaymentQueue.Backoff` |
   | `batch:` | `[size: 1, wait: 0]` | with `size` > 1 the handler gets a list, filled for at most `wait` ms |
+  | `engine:` | none | `{:nats, opts}`: the items live in NATS JetStream; see the guide on NATS |
   | `shutdown:` | `15_000` | ms that running handlers have to finish when the tree is stopped |
   | `telemetry:` | `[spans: true, interval: 10_000, payload: false]` | whether each item's handling is an event, the ms between two `depth` events, and whether events carry payloads: see `PaymentQueue.Telemetry` |
 
@@ -105,6 +106,8 @@ defmodule PaymentQueue do
   @doc "A child specification; its id holds the queue's name, so one supervisor can have several queues."
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(opts) do
+    # Before it becomes part of what supervisors print: see Nats.Options.
+    if Keyword.keyword?(opts) and opts[:engine], do: Options.start!(opts)
     name = if Keyword.keyword?(opts), do: Keyword.get(opts, :name, :default), else: :default
     %{id: {__MODULE__, name}, start: {__MODULE__, :start_link, [opts]}, type: :supervisor}
   end
@@ -131,7 +134,7 @@ defmodule PaymentQueue do
 
   @doc "The names of all queues that were ever started in this VM, in no particular order."
   @spec queues() :: [queue()]
-  def queues, do: Native.queues()
+  def queues, do: Native.queues() ++ Nats.queues()
 
   # --- in ------------------------------------------------------------------------------------------------------------
 
@@ -144,6 +147,7 @@ defmodule PaymentQueue do
     * `priority:` 0 (default, taken first) up to the `priorities:` of the queue less one. Every item of a higher priority is taken
       before any of a lower one; within one priority the order is first in, first out.
     * `delay:` in milliseconds (default 0), before which the item is not taken. It takes up room from the start.
+    * `timeout:` in milliseconds (default 5_000): how long to try where the items are in NATS
     * `key:` any term but `nil`, of up to 1 KiB in external term format: the item is refused as a `:duplicate` while
       another one with an equal key is queued, scheduled or in flight, and for `unique_for:` ms after that one was settled or became a
       dead letter. Of any number of processes that enqueue one key at the same time, one is accepted. The queue must have been started
@@ -217,17 +221,17 @@ defmodule PaymentQueue do
 
   A paused queue is `:empty`. A queue that was never started raises `ArgumentError`.
   """
-  @spec take(keyword()) :: {:ok, term(), lease()} | :empty | {:error, :stale_lease}
+  @spec take(keyword()) :: {:ok, term(), lease()} | :empty | {:error, :stale_lease | :queue_unavailable}
   def take(opts \\ [])
   def take([]), do: taken(Native.take(:default), :default)
   def take(queue: queue) when is_atom(queue), do: taken(Native.take(queue), queue)
 
   def take(queue: queue, ack: {a, b, c} = lease) when is_atom(queue) and is_lease(a, b, c),
-    do: taken(Native.settle_take(queue, lease), queue)
+    do: taken_after(Native.settle_take(queue, lease), queue, lease, 0)
 
   def take(queue: queue, ack: {a, b, c} = lease, timeout: timeout)
       when is_atom(queue) and is_lease(a, b, c) and is_wait(timeout),
-      do: queue |> Native.settle_take(lease) |> taken(queue, timeout)
+      do: queue |> Native.settle_take(lease) |> taken_after(queue, lease, timeout)
 
   def take(queue: queue, timeout: timeout) when is_atom(queue) and is_wait(timeout),
     do: queue |> Native.take() |> taken(queue, timeout)
@@ -240,6 +244,10 @@ defmodule PaymentQueue do
   defp taken({:ok, _, _} = item, _queue), do: item
   defp taken(:empty, _queue), do: :empty
   defp taken(other, queue), do: Taking.finish(other, queue)
+
+  defp taken_after({:ok, _, _} = item, _queue, _lease, _timeout), do: item
+  defp taken_after({:error, :queue_unavailable}, queue, lease, timeout), do: Taking.elsewhere(queue, lease, timeout)
+  defp taken_after(other, queue, _lease, timeout), do: Taking.finish(other, queue, timeout)
 
   defp taken({:ok, _, _} = item, _queue, _timeout), do: item
   defp taken(other, queue, timeout), do: Taking.finish(other, queue, timeout)
@@ -283,8 +291,9 @@ defmodule PaymentQueue do
   end
 
   @doc "Settles an item for good. Any process may do it. `{:error, :stale_lease}`: it was settled or redelivered before."
-  @spec ack(lease()) :: :ok | {:error, :stale_lease}
+  @spec ack(lease()) :: :ok | {:error, :stale_lease | :queue_unavailable}
   def ack({a, b, c} = lease) when is_lease(a, b, c), do: Native.ack(lease)
+  def ack({:nats, _, _, _} = lease), do: Nats.ack(lease)
   def ack(other), do: no_lease!(other)
 
   @doc """
@@ -305,10 +314,14 @@ defmodule PaymentQueue do
     # All are looked at before any is settled: a mistake in the list settles nothing.
     Enum.each(leases, fn
       {a, b, c} when is_lease(a, b, c) -> :ok
+      {:nats, _, _, _} -> :ok
       other -> no_lease!(other)
     end)
 
-    case ack_slices(leases, []) do
+    {far, near} = Enum.split_with(leases, &(tuple_size(&1) == 4))
+    unsettled = Enum.filter(far, &(Nats.ack(&1) != :ok))
+
+    case ack_slices(near, unsettled) do
       [] -> :ok
       stale -> {:error, {:stale_lease, stale}}
     end
@@ -325,24 +338,27 @@ defmodule PaymentQueue do
   Gives an item back: to the head of its queue at once, or, with `delay: ms`, after that time. The attempt is used up; the
   last one makes it a dead letter.
   """
-  @spec nack(lease(), keyword()) :: :ok | {:error, :stale_lease}
+  @spec nack(lease(), keyword()) :: :ok | {:error, :stale_lease | :queue_unavailable}
   def nack(lease, opts \\ [])
   def nack({a, b, c} = lease, []) when is_lease(a, b, c), do: Native.nack(lease, 0)
 
   def nack({a, b, c} = lease, opts) when is_lease(a, b, c), do: Native.nack(lease, Options.call!(:nack, opts).delay)
+  def nack({:nats, _, _, _} = lease, opts), do: Nats.nack(lease, Options.call!(:nack, opts).delay)
   def nack(other, _opts), do: no_lease!(other)
 
   @doc """
   Makes an item a dead letter. The reason, any term, is kept with it; one of more than 4 KiB as the beginning of its
   `inspect/2`.
   """
-  @spec reject(lease(), term()) :: :ok | {:error, :stale_lease}
+  @spec reject(lease(), term()) :: :ok | {:error, :stale_lease | :queue_unavailable}
   def reject({a, b, c} = lease, reason) when is_lease(a, b, c), do: Native.reject(lease, Reason.encode(reason))
+  def reject({:nats, _, _, _} = lease, reason), do: Nats.reject(lease, Reason.encode(reason))
   def reject(other, _reason), do: no_lease!(other)
 
   @doc "Which delivery of its item a lease is: 1 for the first."
   @spec attempt(lease()) :: pos_integer()
   def attempt({a, b, c} = lease) when is_lease(a, b, c), do: Lease.attempt(lease)
+  def attempt({:nats, _, _, attempt}), do: attempt
   def attempt(other), do: no_lease!(other)
 
   @spec no_lease!(term()) :: no_return()
@@ -362,7 +378,7 @@ defmodule PaymentQueue do
   def stats(queue \\ :default) do
     case Native.stats(queue) do
       %{} = stats -> stats
-      {:error, :queue_unavailable} -> Taking.unavailable!(queue)
+      {:error, :queue_unavailable} -> Nats.stats(queue)
     end
   end
 
@@ -375,7 +391,7 @@ defmodule PaymentQueue do
   With nothing in between two steps, `enqueued = settled + queue_size + in_flight + scheduled + dead + dead_dropped + purged`.
   """
   @spec info(queue()) :: map()
-  def info(queue \\ :default), do: queue |> Native.info() |> Operations.known!(queue)
+  def info(queue \\ :default), do: Operations.call(queue, :info)
 
   @doc """
   The payloads of the first `n` waiting items, in the order in which they would be taken. Removes nothing. Copies what it

@@ -20,6 +20,9 @@ optional = [
   broadway:
     {loaded?.(Broadway), "Broadway is not on the code path",
      "PaymentQueue.BroadwayTest, PaymentQueue.BroadwayKillTest, PaymentQueue.BroadwayGuideTest", :broadway},
+  nats:
+    {PaymentQueue.NatsServer.program() != nil, "there is no nats-server",
+     "PaymentQueue.ConformanceTest (nats), the tests of PaymentQueue.Nats", nil},
   # Where telemetry is there, what happens without it cannot be seen.
   without_telemetry:
     {not loaded?.(:telemetry), "telemetry is on the code path", "PaymentQueue.WithoutTelemetryTest", nil}
@@ -32,4 +35,4 @@ for {_tag, {_there, why, tests, _application}} <- missing, do: IO.puts("skipped,
 for {_tag, {_there, _why, _tests, application}} when application != nil <- found,
     do: {:ok, _} = Application.ensure_all_started(application)
 
-ExUnit.start(exclude: Keyword.keys(missing), capture_log: true, assert_receive_timeout: 5_000)
+ExUnit.start(exclude: [:long | Keyword.keys(missing)], capture_log: true, assert_receive_timeout: 5_000)

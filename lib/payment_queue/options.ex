@@ -39,14 +39,16 @@ defmodule PaymentQueue.Options do
     backoff: {:backoff, []},
     batch: {:batch, []},
     shutdown: {{:timeout, 0}, 15_000},
-    telemetry: {:telemetry, []}
+    telemetry: {:telemetry, []},
+    engine: {:engine, nil}
   ]
 
   # What may be said of an item that is enqueued, apart from what has another form for many.
   @item [
     queue: {:name, :default},
     delay: {{:integer, 0, @max_ms}, 0},
-    priority: {{:integer, 0, @max_priorities - 1}, 0}
+    priority: {{:integer, 0, @max_priorities - 1}, 0},
+    timeout: {{:integer, 1, @max_ms}, 5_000}
   ]
 
   @calls %{
@@ -78,7 +80,6 @@ defmodule PaymentQueue.Options do
   @later [
     partition: [nil],
     durability: [:none],
-    engine: [nil],
     order: [:fifo],
     dir: [nil]
   ]
@@ -87,8 +88,22 @@ defmodule PaymentQueue.Options do
   @spec start!(keyword()) :: map()
   def start!(opts) do
     config = opts |> validate!(@start, "PaymentQueue.start_link/1") |> bound_payload!(opts)
-    %{config | concurrency: config.concurrency || 2 * System.schedulers_online()}
+    with_engine!(%{config | concurrency: config.concurrency || 2 * System.schedulers_online()})
   end
+
+  defp with_engine!(%{engine: nil} = config), do: config
+
+  defp with_engine!(config) do
+    for {key, default} <- [rate_limit: nil, unique_for: nil, priorities: 1], Map.fetch!(config, key) != default do
+      raise ArgumentError, "option #{inspect(key)} is not supported by the engine :nats; leave it out"
+    end
+
+    %{config | engine: PaymentQueue.Nats.Options.validate!(config.engine, config)}
+  end
+
+  @doc "Milliseconds that an enqueue may take where the items are not in this VM."
+  @spec enqueue_timeout() :: pos_integer()
+  def enqueue_timeout, do: 5_000
 
   @doc "Validates the options of one call and fills in the defaults."
   @spec call!(atom(), keyword()) :: map()
@@ -276,7 +291,10 @@ defmodule PaymentQueue.Options do
   defp check!(:rate_limit, option, value),
     do: invalid!(option, value, "{n, ms} with n in 1..#{@max_rate} and ms in 1..#{@max_ms}, or nil")
 
+  defp check!(:engine, _option, value), do: value
+
   defp check!(:lease, _option, {_, _, _} = lease), do: lease
+  defp check!(:lease, _option, {:nats, _, _, _} = lease), do: lease
   defp check!(:lease, option, value), do: invalid!(option, value, "a lease that take gave out")
 
   defp check!(:handler, _option, nil), do: nil

@@ -13,7 +13,7 @@ defmodule PaymentQueue.Supervisor do
 
   use Supervisor
 
-  alias PaymentQueue.{Native, Options}
+  alias PaymentQueue.{Native, Nats, Options}
   alias PaymentQueue.Telemetry.{Events, Poller}
   alias PaymentQueue.Workers.{Gate, Pool}
 
@@ -24,10 +24,22 @@ defmodule PaymentQueue.Supervisor do
   def init(config) do
     Events.detect()
 
-    case Native.open(config.name, Options.settings(config)) do
+    case open(config) do
       {:error, reason} -> exit(reason)
       state when state in [:created, :found] -> Supervisor.init(children(config), strategy: :one_for_one)
     end
+  end
+
+  defp open(%{engine: nil} = config) do
+    if Nats.queue?(config.name),
+      do: {:error, {:engine, "the queue runs in this VM with the engine :nats"}},
+      else: Native.open(config.name, Options.settings(config))
+  end
+
+  defp open(config) do
+    if is_atom(Native.state(config.name)),
+      do: {:error, {:engine, "the queue runs in this VM without an engine"}},
+      else: Nats.open(config)
   end
 
   defp children(config), do: pool_of(config) ++ poller(config) ++ [{Gate, config}]
@@ -35,6 +47,8 @@ defmodule PaymentQueue.Supervisor do
   defp pool_of(%{handler: nil}), do: []
   defp pool_of(config), do: [{Pool, config}]
 
+  # Its depths are atomic reads, which a server's are not.
+  defp poller(%{engine: engine}) when engine != nil, do: []
   defp poller(%{telemetry: %{interval: :infinity}}), do: []
   defp poller(config), do: if(Events.enabled?(), do: [{Poller, config}], else: [])
 

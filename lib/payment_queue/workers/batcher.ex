@@ -3,7 +3,7 @@ defmodule PaymentQueue.Workers.Batcher do
   # The loop of a worker whose handler gets batches. The first item is waited for as long as it takes; from then on the
   # batch fills up to `size` for at most `wait` ms.
 
-  alias PaymentQueue.{Handler, Native, Payload, Taking}
+  alias PaymentQueue.{Handler, Nats, Operations, Payload, Taking}
   alias PaymentQueue.Telemetry.Span
   alias PaymentQueue.Workers.{Inbox, Outcome, Worker}
 
@@ -55,10 +55,13 @@ defmodule PaymentQueue.Workers.Batcher do
   end
 
   defp park(state, deadline) do
-    case Native.park(state.queue) do
+    case Operations.call(state.queue, :park) do
       {:parked, token} ->
         with {:delivered, lease} <- Inbox.await(state.queue, state.parent, token, deadline),
-             do: fetched(Payload.fetch(lease), lease)
+             do: fetch(lease)
+
+      {:ok, {{:nats, _, _, _}, _, _} = delivery} ->
+        fetch(delivery)
 
       {:ok, payload, lease} ->
         {:ok, {payload, lease}}
@@ -68,8 +71,15 @@ defmodule PaymentQueue.Workers.Batcher do
     end
   end
 
+  defp fetch({{:nats, _, _, _} = lease, payload, _waited}) do
+    fetched(Nats.Payload.open(lease, payload), lease)
+  end
+
+  defp fetch(lease), do: fetched(Payload.fetch(lease), lease)
+
   defp fetched({:ok, payload}, lease), do: {:ok, {payload, lease}}
   defp fetched({:error, :stale_lease}, _lease), do: :stale
+  defp fetched(:undecodable, _lease), do: :stale
 
   defp run(state, items) do
     {payloads, leases} = items |> Enum.reverse() |> Enum.unzip()

@@ -5,7 +5,7 @@ defmodule PaymentQueue.Workers.Inbox do
 
   require Logger
 
-  alias PaymentQueue.{Native, Taking}
+  alias PaymentQueue.{Native, Nats, Operations, Taking}
 
   @go {:payment_queue, :go}
   @stop {:payment_queue, :stop}
@@ -44,7 +44,8 @@ defmodule PaymentQueue.Workers.Inbox do
   end
 
   @doc "What a parked worker is woken by. Its token is used up afterwards."
-  @spec await(atom(), pid(), pos_integer(), integer() | :infinity) :: {:delivered, Native.lease()} | :timeout | :stop
+  @spec await(atom(), pid(), pos_integer(), integer() | :infinity) ::
+          {:delivered, Native.lease() | Nats.Native.delivery()} | :timeout | :stop
   def await(queue, parent, token, deadline) do
     receive do
       {:payment_queue, :delivered, ^token, lease} ->
@@ -60,7 +61,7 @@ defmodule PaymentQueue.Workers.Inbox do
   end
 
   defp leave(queue, token, why) do
-    with :delivered <- Native.unpark(queue, token) do
+    with :delivered <- Operations.call(queue, :unpark, [token]) do
       receive do
         {:payment_queue, :delivered, ^token, lease} -> late(why, lease)
       end
@@ -70,6 +71,11 @@ defmodule PaymentQueue.Workers.Inbox do
   end
 
   # Nobody has seen this item: it goes back to the head with its attempts as they were.
+  defp late(:stop, {{:nats, _, _, _} = lease, _, _}) do
+    _ = Nats.release(lease, 0)
+    :stop
+  end
+
   defp late(:stop, lease) do
     _ = Native.release(lease, 0)
     :stop

@@ -4,27 +4,27 @@ defmodule PaymentQueue.Workers.Outcome do
 
   require Logger
 
-  alias PaymentQueue.{Backoff, Handler, Lease, Native, Options, Reason}
+  alias PaymentQueue.{Backoff, Handler, Native, Nats, Operations, Options, Reason}
 
   @type done :: :success | :failure | :discard | :cancelled | :snoozed | :stale
 
   @doc "Settles the item. `backoff` may be a fixed delay."
   @spec settle(Handler.outcome(), Native.lease(), term(), atom(), Backoff.t() | non_neg_integer()) :: done()
-  def settle(:ok, lease, _payload, _queue, _backoff), do: settled(Native.ack(lease), :success)
-  def settle({:snooze, ms}, lease, _payload, _queue, _backoff), do: settled(Native.release(lease, ms), :snoozed)
+  def settle(:ok, lease, _payload, _queue, _backoff), do: settled(engine(lease).ack(lease), :success)
+  def settle({:snooze, ms}, lease, _payload, _queue, _backoff), do: settled(engine(lease).release(lease, ms), :snoozed)
 
   def settle({:reject, reason}, lease, payload, queue, _backoff) do
-    with :cancelled <- settled(Native.reject(lease, Reason.encode(reason)), :cancelled) do
-      log(:error, queue, Lease.attempt(lease), "cancelled, now a dead letter", reason, payload)
+    with :cancelled <- settled(engine(lease).reject(lease, Reason.encode(reason)), :cancelled) do
+      log(:error, queue, PaymentQueue.attempt(lease), "cancelled, now a dead letter", reason, payload)
       :cancelled
     end
   end
 
   def settle({:retry, reason}, lease, payload, queue, backoff) do
-    attempt = Lease.attempt(lease)
+    attempt = PaymentQueue.attempt(lease)
     delay = delay(backoff, attempt)
 
-    case Native.retry(lease, delay, Reason.encode(reason)) do
+    case engine(lease).retry(lease, delay, Reason.encode(reason)) do
       :ok ->
         log(:warning, queue, attempt, "failed, tried again in #{delay} ms", reason, payload)
         :failure
@@ -33,13 +33,19 @@ defmodule PaymentQueue.Workers.Outcome do
         log(:error, queue, attempt, "failed for the last time, now a dead letter", reason, payload)
         :discard
 
-      {:error, :stale_lease} ->
+      {:error, _} ->
         :stale
     end
   end
 
   defp settled(:ok, done), do: done
-  defp settled({:error, :stale_lease}, _done), do: :stale
+  # An end that NATS did not confirm is like a stale lease: the item is delivered again.
+  defp settled({:error, _}, _done), do: :stale
+
+  @doc "Where the item of a lease lives."
+  @spec engine(tuple()) :: module()
+  def engine({:nats, _, _, _}), do: Nats
+  def engine(_lease), do: Native
 
   defp delay(ms, _attempt) when is_integer(ms), do: ms
   defp delay(backoff, attempt), do: Backoff.delay(backoff, attempt)
@@ -47,9 +53,9 @@ defmodule PaymentQueue.Workers.Outcome do
   @doc "The line for an item whose worker the watchdog killed, and what becomes of the item."
   @spec log_timeout(atom(), Native.lease(), non_neg_integer(), pos_integer()) :: :failure | :discard
   def log_timeout(queue, lease, delay, timeout) do
-    attempt = Lease.attempt(lease)
+    attempt = PaymentQueue.attempt(lease)
 
-    if attempt >= queue |> Native.settings() |> Options.setting(:max_attempts) do
+    if attempt >= queue |> Operations.call(:settings) |> Options.setting(:max_attempts) do
       log(:error, queue, attempt, "took over #{timeout} ms for the last time, now a dead letter", :timeout, nil)
       :discard
     else

@@ -11,7 +11,7 @@ defmodule PaymentQueue.Workers.Pool do
 
   require Logger
 
-  alias PaymentQueue.{Backoff, Lease, Native, Reason, Taking}
+  alias PaymentQueue.{Backoff, Operations, Reason, Taking}
   alias PaymentQueue.Telemetry.{Events, Span}
   alias PaymentQueue.Workers.{Inbox, Outcome, Worker}
 
@@ -168,7 +168,7 @@ defmodule PaymentQueue.Workers.Pool do
 
   # Whether anything was settled since the last death. Then the handlers work, and workers that die are being killed.
   defp progress(state) do
-    %{settled: settled} = Native.info(state.config.name)
+    %{settled: settled} = Operations.call(state.config.name, :info)
     {settled > state.settled, %{state | settled: settled}}
   end
 
@@ -187,8 +187,8 @@ defmodule PaymentQueue.Workers.Pool do
 
     expired =
       for lease <- leases,
-          delay = Backoff.delay(backoff, Lease.attempt(lease)),
-          Native.expire(lease, delay, Reason.encode(:timeout)) == :ok,
+          delay = Backoff.delay(backoff, PaymentQueue.attempt(lease)),
+          Outcome.engine(lease).expire(lease, delay, Reason.encode(:timeout)) == :ok,
           do: {lease, delay}
 
     if expired == [] do

@@ -6,7 +6,7 @@ defmodule PaymentQueue.Workers.Worker do
   # It traps exits, so a shutdown waits for the running handler. While there is work, one native call settles the last
   # item and takes the next; without work it is parked in the NIF and uses no CPU. `Workers.Batcher` is its sibling.
 
-  alias PaymentQueue.{Handler, Native, Payload}
+  alias PaymentQueue.{Handler, Native, Nats, Payload}
   alias PaymentQueue.Telemetry.Span
   alias PaymentQueue.Workers.{Batcher, Inbox, Outcome}
 
@@ -56,7 +56,12 @@ defmodule PaymentQueue.Workers.Worker do
     Process.flag(:trap_exit, true)
     Logger.metadata(queue: state.queue)
     Inbox.await_go(state.parent)
-    if state.batch.size > 1, do: Batcher.loop(state), else: loop(state, nil)
+
+    cond do
+      state.batch.size > 1 -> Batcher.loop(state)
+      Nats.queue?(state.queue) -> Nats.Worker.loop(state)
+      true -> loop(state, nil)
+    end
   end
 
   # `last` is the lease of an item that was handled and is settled together with the next take.

@@ -36,8 +36,8 @@ pub struct Delivery {
     pub waited_ms: u64,
 }
 
-/// What a waiting owner is told, once.
-pub type Handing = Box<dyn FnOnce(Delivery) + Send>;
+/// What a waiting owner is told, once: its token and the item.
+pub(crate) type Handing = Box<dyn FnOnce(u64, Delivery) + Send>;
 
 /// The answer to who wants to wait.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ struct Held {
     will: Option<Will>,
 }
 
-struct Waiter {
+pub(crate) struct Waiter {
     token: u64,
     owner: Owner,
     handing: Handing,
@@ -80,11 +80,12 @@ pub(crate) struct Desk {
 }
 
 /// An item and who is to be told of it, outside the lock.
-pub(crate) struct Handed(Handing, Delivery);
+pub(crate) struct Handed(Waiter, Delivery);
 
 impl Handed {
     pub(crate) fn tell(self) {
-        (self.0)(self.1);
+        let Waiter { token, handing, .. } = self.0;
+        handing(token, self.1);
     }
 }
 
@@ -142,7 +143,10 @@ impl Desk {
                 self.ready.push_back(message);
                 None
             }
-            Some(Waiter { owner, handing, .. }) => Some(Handed(handing, self.lease(message, owner))),
+            Some(waiter) => {
+                let delivery = self.lease(message, waiter.owner);
+                Some(Handed(waiter, delivery))
+            }
         }
     }
 
@@ -186,11 +190,12 @@ impl Desk {
         self.paused = false;
         let mut handed = Vec::new();
         while let Some(message) = self.ready.pop_front() {
-            let Some(Waiter { owner, handing, .. }) = self.waiting.pop_front() else {
+            let Some(waiter) = self.waiting.pop_front() else {
                 self.ready.push_front(message);
                 break;
             };
-            handed.push(Handed(handing, self.lease(message, owner)));
+            let delivery = self.lease(message, waiter.owner);
+            handed.push(Handed(waiter, delivery));
         }
         handed
     }

@@ -8,7 +8,7 @@ fn message(sequence: u64) -> Message {
 
 fn park(desk: &mut Desk, owner: Owner, told: &Arc<Mutex<Vec<(Owner, Lease)>>>) -> Park {
     let told = told.clone();
-    desk.park(owner, Box::new(move |delivery| told.lock().unwrap().push((owner, delivery.lease))))
+    desk.park(owner, Box::new(move |_, delivery| told.lock().unwrap().push((owner, delivery.lease))))
 }
 
 #[test]

@@ -6,10 +6,10 @@ use crate::desk::Desk;
 use crate::error::Failure;
 use crate::settings::{Connection, Limits, Settings};
 use crate::{pull, runtime, settle};
+use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull as pull_consumer};
 use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::stream::{self, DiscardPolicy, RetentionPolicy, Stream};
-use async_nats::jetstream::Context;
 use async_nats::{Client, Subject};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -141,9 +141,13 @@ impl Queue {
 
     /// Ends a pause.
     pub fn resume(&self) {
-        let handed = self.shared.desk.lock().resume();
-        handed.into_iter().for_each(crate::desk::Handed::tell);
-        self.shared.demand.notify_one();
+        let shared = self.shared.clone();
+        // Callbacks run on our own threads, always.
+        runtime::spawn(async move {
+            let handed = shared.desk.lock().resume();
+            handed.into_iter().for_each(crate::desk::Handed::tell);
+            shared.demand.notify_one();
+        });
     }
 
     /// `(closed, paused)`

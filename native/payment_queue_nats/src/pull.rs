@@ -28,9 +28,9 @@ const IDLE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_secs(5);
 
 impl Queue {
-    /// Takes an item that is on this node already, or waits: `handing` is called when one is here, unless
+    /// Takes an item that is on this node already, or waits: `handing` is called with the token and the item when one is here, unless
     /// [`Queue::unpark`] or [`Queue::owner_down`] comes first.
-    pub fn park(&self, owner: Owner, handing: impl FnOnce(Delivery) + Send + 'static) -> Park {
+    pub fn park(&self, owner: Owner, handing: impl FnOnce(u64, Delivery) + Send + 'static) -> Park {
         let parked = self.shared.desk.lock().park(owner, Box::new(handing));
         self.shared.demand.notify_one();
         parked
@@ -143,8 +143,7 @@ impl Requests {
         }
         self.last += 1;
         let batch = wanted - expected;
-        let config =
-            BatchConfig { batch, expires: Some(EXPIRES), idle_heartbeat: HEARTBEAT, ..Default::default() };
+        let config = BatchConfig { batch, expires: Some(EXPIRES), idle_heartbeat: HEARTBEAT, ..Default::default() };
         let inbox = format!("{}.{}", self.inbox, self.last);
         if shared.consumer.request_batch(config, inbox.into()).await.is_ok() {
             if self.open.is_empty() {

@@ -1,0 +1,216 @@
+//! Against a real nats-server, started here on a free loopback port. Without the program the tests say that they are skipped.
+
+use payment_queue_nats::*;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+struct Server {
+    process: Child,
+    directory: std::path::PathBuf,
+    address: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// `None`: there is no nats-server here.
+fn server(test: &str) -> Option<Server> {
+    let directory = std::env::temp_dir().join(format!("payment_queue_nats_{}_{test}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let started = Command::new("nats-server")
+        .env("PATH", format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default()))
+        .args(["-a", "127.0.0.1", "-p", "-1", "-js", "-sd"])
+        .arg(&directory)
+        .arg("--ports_file_dir")
+        .arg(&directory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(process) = started else {
+        println!("skipped, because nats-server is not installed: {test}");
+        return None;
+    };
+    let ports = directory.join(format!("nats-server_{}.ports", process.id()));
+    let mut server = Server { process, directory, address: String::new() };
+    let end = Instant::now() + Duration::from_secs(20);
+    while server.address.is_empty() {
+        assert!(Instant::now() < end, "nats-server did not start");
+        let text = std::fs::read_to_string(&ports).unwrap_or_default();
+        if let Some(at) = text.find("nats://") {
+            server.address = text[at + 7..].split('"').next().unwrap().to_string();
+        }
+        std::thread::yield_now();
+    }
+    Some(server)
+}
+
+fn settings(stream: &str) -> Settings {
+    Settings {
+        stream: stream.into(),
+        replicas: 1,
+        ack_wait: Duration::from_secs(30),
+        duplicate_window: Duration::from_secs(120),
+        prefetch: 0,
+        lost_reason: "lost".into(),
+        limits: Limits { capacity: 100, max_bytes: 1 << 30, max_payload_bytes: 1000, max_attempts: 3, max_dead: 10 },
+    }
+}
+
+fn connection(server: &Server) -> Connection {
+    Connection { servers: vec![server.address.clone()], timeout: Duration::from_secs(10), ..Default::default() }
+}
+
+fn open(server: &Server, settings: Settings) -> Queue {
+    block_on(Queue::open(server.address.clone().into(), connection(server), settings)).unwrap()
+}
+
+/// Calls with a callback, and waits until that was called.
+fn wait<T: Send + 'static>(call: impl FnOnce(Box<dyn FnOnce(T) + Send>)) -> T {
+    let (sender, receiver) = mpsc::channel();
+    call(Box::new(move |value| sender.send(value).unwrap()));
+    receiver.recv_timeout(Duration::from_secs(20)).expect("an answer in time")
+}
+
+fn item(text: &str) -> Item {
+    Item { payload: Payload { bytes: text.to_string().into(), is_term: false }, id: None, delay: Duration::ZERO }
+}
+
+fn enqueue(queue: &Queue, item: Item) -> Result<(), Refusal> {
+    wait(|done| queue.enqueue(item, Duration::from_secs(10), done))
+}
+
+fn poll(queue: &Queue, owner: Owner, n: usize) -> Vec<Delivery> {
+    wait(|done| queue.poll(owner, n, done))
+}
+
+fn take(queue: &Queue, owner: Owner) -> Delivery {
+    wait(|done| {
+        let (sender, receiver) = mpsc::channel();
+        if let Park::Delivery(delivery) = queue.park(owner, move |_, delivery| sender.send(delivery).unwrap()) {
+            return done(delivery);
+        }
+        done(receiver.recv_timeout(Duration::from_secs(20)).expect("an item"));
+    })
+}
+
+fn text(delivery: &Delivery) -> &str {
+    std::str::from_utf8(&delivery.payload.bytes).unwrap()
+}
+
+#[test]
+fn items_go_in_and_out_in_order_and_are_gone_when_settled() {
+    let Some(server) = server("order") else { return };
+    let queue = open(&server, settings("order"));
+    for n in 0..50 {
+        assert_eq!(enqueue(&queue, item(&n.to_string())), Ok(()));
+    }
+    let taken = poll(&queue, 1, 30);
+    assert_eq!(taken.iter().map(text).collect::<Vec<_>>(), (0..30).map(|n| n.to_string()).collect::<Vec<_>>());
+    for delivery in &taken {
+        assert_eq!(wait(|done| queue.ack(delivery.lease, done).unwrap()), Ok(()));
+        assert_eq!(queue.ack(delivery.lease, |_| ()), Err(StaleLease));
+    }
+    for n in 30..50 {
+        assert_eq!(text(&take(&queue, 1)), n.to_string());
+    }
+    assert!(poll(&queue, 1, 1).is_empty());
+    let stats = wait(|done| queue.stats(done)).unwrap();
+    assert_eq!(stats, Stats { waiting: 0, in_flight: 20 });
+}
+
+#[test]
+fn the_bound_is_exact_for_publishers_at_once() {
+    let Some(server) = server("bound") else { return };
+    let queue = open(&server, settings("bound"));
+    let (sender, receiver) = mpsc::channel();
+    for n in 0..300 {
+        let sender = sender.clone();
+        queue.enqueue(item(&n.to_string()), Duration::from_secs(20), move |result| sender.send(result).unwrap());
+    }
+    let results: Vec<_> = receiver.iter().take(300).collect();
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 100);
+    assert_eq!(results.iter().filter(|result| **result == Err(Refusal::Full)).count(), 200);
+}
+
+#[test]
+fn an_id_is_accepted_once_and_what_is_too_large_never() {
+    let Some(server) = server("refusals") else { return };
+    let queue = open(&server, settings("refusals"));
+    let named = || Item { id: Some("payment 1".into()), ..item("a") };
+    assert_eq!(enqueue(&queue, named()), Ok(()));
+    assert_eq!(enqueue(&queue, named()), Err(Refusal::Duplicate));
+    assert_eq!(enqueue(&queue, item(&"x".repeat(1001))), Err(Refusal::TooLarge));
+    queue.close();
+    assert_eq!(enqueue(&queue, item("b")), Err(Refusal::Closed));
+}
+
+#[test]
+fn what_a_dead_owner_held_is_back_at_the_head_and_dead_after_its_last_attempt() {
+    let Some(server) = server("custody") else { return };
+    let queue = open(&server, settings("custody"));
+    enqueue(&queue, item("1")).unwrap();
+    for attempt in 1..=3 {
+        let taken = take(&queue, attempt);
+        assert_eq!((text(&taken), u64::from(taken.attempt)), ("1", attempt));
+        queue.owner_down(attempt);
+        assert_eq!(queue.ack(taken.lease, |_| ()), Err(StaleLease));
+    }
+    enqueue(&queue, item("2")).unwrap();
+    enqueue(&queue, item("3")).unwrap();
+    assert_eq!(text(&take(&queue, 9)), "2");
+    let end = Instant::now() + Duration::from_secs(10);
+    let letters = loop {
+        let letters = wait(|done| queue.dead_letters(10, done)).unwrap();
+        if !letters.is_empty() || Instant::now() > end {
+            break letters;
+        }
+    };
+    assert_eq!(letters.len(), 1);
+    assert_eq!((&letters[0].reason[..], letters[0].attempts), (&b"lost"[..], 3));
+    assert_eq!(wait(|done| queue.requeue_dead(5, done)), Ok(1));
+    assert_eq!(text(&take(&queue, 9)), "3");
+    let again = take(&queue, 9);
+    assert_eq!((text(&again), again.attempt), ("1", 1));
+}
+
+#[test]
+fn a_delayed_item_is_not_taken_before_its_time() {
+    let Some(server) = server("delay") else { return };
+    let queue = open(&server, settings("delay"));
+    let begin = Instant::now();
+    enqueue(&queue, Item { delay: Duration::from_millis(300), ..item("later") }).unwrap();
+    assert!(poll(&queue, 1, 1).is_empty());
+    let taken = take(&queue, 1);
+    assert!(begin.elapsed() >= Duration::from_millis(290));
+    assert_eq!(taken.attempt, 1);
+}
+
+#[test]
+fn without_a_server_an_item_is_refused_at_its_deadline_and_with_one_again_it_is_accepted() {
+    let Some(mut server) = server("outage") else { return };
+    let queue = open(&server, settings("outage"));
+    server.process.kill().unwrap();
+    server.process.wait().unwrap();
+    let begin = Instant::now();
+    let refused = wait(|done| queue.enqueue(item("a"), Duration::from_millis(700), done));
+    assert_eq!(refused, Err(Refusal::Unavailable));
+    assert!(begin.elapsed() >= Duration::from_millis(600));
+    let (sender, receiver) = mpsc::channel();
+    queue.enqueue(item("b"), Duration::from_secs(20), move |result| sender.send(result).unwrap());
+    let port = server.address.rsplit(':').next().unwrap().to_string();
+    server.process = Command::new("nats-server")
+        .env("PATH", format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default()))
+        .args(["-a", "127.0.0.1", "-p", &port, "-js", "-sd"])
+        .arg(&server.directory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert_eq!(receiver.recv_timeout(Duration::from_secs(25)).unwrap(), Ok(()));
+}

@@ -1,0 +1,79 @@
+defmodule PaymentQueue.NatsServer do
+  @moduledoc false
+  # Real servers for tests, on free loopback ports. Each ends with the process that started it: a shell waits for the end of its
+  # input, which is the port's.
+
+  @doc "The program, or nil. The environment variable NATS_SERVER names another one."
+  def program,
+    do:
+      System.get_env("NATS_SERVER") || System.find_executable("nats-server") ||
+        Enum.find(["/usr/sbin/nats-server"], &File.exists?/1)
+
+  @doc "A server on its own. Returns `%{address: \"127.0.0.1:port\", ...}`."
+  def start(args \\ []) do
+    %{directory: directory(), port: free_port(), args: args} |> start_again() |> await()
+  end
+
+  @doc "Three servers that form a cluster, each with the others as routes."
+  def cluster do
+    routes = for _ <- 1..3, do: free_port()
+    urls = Enum.map_join(routes, ",", &"nats://127.0.0.1:#{&1}")
+
+    servers =
+      for {route, n} <- Enum.with_index(routes, 1) do
+        args = ~w(--cluster_name pq --cluster nats://127.0.0.1:#{route} --routes #{urls} --server_name n#{n})
+        %{directory: directory(), port: free_port(), args: args}
+      end
+
+    servers |> Enum.map(&start_again/1) |> Enum.map(&await/1)
+  end
+
+  @doc "Starts a stopped server on its old port and directory, without waiting for it."
+  def start_again(server) do
+    args = ["-a", "127.0.0.1", "-p", "#{server.port}", "-js", "-sd", server.directory | server.args]
+    script = ~S("$@" >"$LOG" 2>&1 & pid=$!; echo $pid; read -r _; kill -9 $pid 2>/dev/null)
+
+    port =
+      Port.open({:spawn_executable, System.find_executable("sh")}, [
+        :binary,
+        line: 100,
+        args: ["-c", script, "sh", program() | args],
+        env: [{'LOG', String.to_charlist(Path.join(server.directory, "log"))}]
+      ])
+
+    pid = receive do: ({^port, {:data, {:eol, pid}}} -> pid)
+    Map.merge(server, %{shell: port, pid: pid, address: "127.0.0.1:#{server.port}"})
+  end
+
+  @doc "Waits until it accepts connections."
+  def await(server, tries \\ 600) do
+    case :gen_tcp.connect('127.0.0.1', server.port, []) do
+      {:ok, socket} ->
+        :gen_tcp.close(socket)
+        server
+
+      {:error, _} when tries > 0 ->
+        receive(do: ({:never, _} -> :ok), after: (50 -> :ok))
+        await(server, tries - 1)
+    end
+  end
+
+  @doc "kill -9."
+  def kill(server) do
+    {_, 0} = System.cmd("kill", ["-9", server.pid])
+    server
+  end
+
+  defp directory do
+    path = Path.join(System.tmp_dir!(), "pq_nats_#{System.pid()}_#{System.unique_integer([:positive])}")
+    File.mkdir_p!(path)
+    path
+  end
+
+  defp free_port do
+    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+    {:ok, port} = :inet.port(socket)
+    :gen_tcp.close(socket)
+    port
+  end
+end
