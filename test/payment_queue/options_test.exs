@@ -61,7 +61,7 @@ defmodule PaymentQueue.OptionsTest do
     end
 
     test "what comes later is refused, not ignored; its default is accepted" do
-      for option <- [durability: :sync, engine: {:nats, []}] do
+      for option <- [durability: :sync] do
         assert refused([option]) =~ "#{inspect(elem(option, 0))} is not supported yet"
       end
 
@@ -99,7 +99,8 @@ defmodule PaymentQueue.OptionsTest do
 
       for {pattern, call} <- [
             {~r/Did you mean :queue\?/, fn -> PaymentQueue.enqueue(1, queu: queue) end},
-            {~r/unknown option :timeout for PaymentQueue.enqueue/, fn -> PaymentQueue.enqueue(1, timeout: 1) end},
+            {~r/unknown option :ack for PaymentQueue.enqueue/, fn -> PaymentQueue.enqueue(1, ack: 1) end},
+            {~r/invalid value for :timeout: 0/, fn -> PaymentQueue.enqueue(1, timeout: 0) end},
             {~r/invalid value for :delay: -1/, fn -> PaymentQueue.enqueue(1, queue: queue, delay: -1) end},
             {~r/invalid value for :queue: "q"/, fn -> PaymentQueue.enqueue(1, queue: "q") end},
             {~r/invalid value for :priority: 1; allowed: 0\.\.0,.*priorities: 1/,
