@@ -2,7 +2,7 @@
 #
 # The floor is native/payment_queue_nats/examples/raw.rs: async-nats alone, the same server, the same number in flight, each ack
 # confirmed.
-Code.require_file("../test/support/nats_server.ex", __DIR__)
+unless Code.ensure_loaded?(PaymentQueue.NatsServer), do: Code.require_file("../test/support/nats_server.ex", __DIR__)
 
 defmodule NatsBench do
   @payload %{correlation_id: "6a1f0a52-7b3a-4a0e-9d0c-0b6f6c1d2e3f", amount: 1990}
