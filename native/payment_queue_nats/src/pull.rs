@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// The server forgets a pull request after this time.
-const EXPIRES: Duration = Duration::from_secs(20);
+const EXPIRES: Duration = Duration::from_secs(5);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Between a refused pull and the next, and between two looks at what lies idle.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -85,7 +85,8 @@ struct Requests {
     inbox: String,
     last: u64,
     /// Number of the request and messages that it may still bring; the server serves the oldest first.
-    open: VecDeque<(u64, usize)>,
+    /// The last is when it is over, answered or not: one that a failed server forgot must not stand for demand for ever.
+    open: VecDeque<(u64, usize, Instant)>,
     heard: Instant,
 }
 
@@ -127,10 +128,12 @@ fn give_up_stock(shared: &Arc<Shared>) {
 
 impl Requests {
     fn expected(&self) -> usize {
-        self.open.iter().map(|(_, left)| left).sum()
+        self.open.iter().map(|(_, left, _)| left).sum()
     }
 
     async fn ask(&mut self, shared: &Shared) {
+        let now = Instant::now();
+        self.open.retain(|(_, _, over)| *over > now);
         let prefetch = shared.settings.prefetch;
         let (wanted, waiting) = {
             let desk = shared.desk.lock();
@@ -149,7 +152,7 @@ impl Requests {
             if self.open.is_empty() {
                 self.heard = Instant::now();
             }
-            self.open.push_back((self.last, batch));
+            self.open.push_back((self.last, batch, Instant::now() + EXPIRES + PAUSE));
         }
     }
 
@@ -169,11 +172,11 @@ impl Requests {
 
     fn ended(&mut self, message: &async_nats::Message) {
         let number = message.subject.rsplit('.').next().and_then(|text| text.parse::<u64>().ok());
-        self.open.retain(|(request, _)| Some(*request) != number);
+        self.open.retain(|(request, ..)| Some(*request) != number);
     }
 
     fn arrived(&mut self, shared: &Arc<Shared>, message: async_nats::Message) {
-        if let Some((_, left)) = self.open.front_mut() {
+        if let Some((_, left, _)) = self.open.front_mut() {
             *left -= 1;
             if *left == 0 {
                 self.open.pop_front();
