@@ -25,7 +25,7 @@ defmodule PaymentQueue.MixProject do
       prune_code_paths: not @working_on_it,
       test_coverage: [ignore_modules: [PaymentQueue.Native]],
       package: package(),
-      docs: docs(),
+      docs: &docs/0,
       deps: []
     ] ++ without_warnings([JSON, :json, Jason, :jiffy, Plug.Conn])
   end
@@ -57,15 +57,7 @@ defmodule PaymentQueue.MixProject do
   end
 
   defp docs do
-    [
-      main: "readme",
-      extras: [
-        "README.md",
-        "CHANGELOG.md",
-        {"native/payment_queue_core/README.md", filename: "native-core", title: "Inside the core crate"},
-        {"native/payment_queue_nif/README.md", filename: "native-nif", title: "Inside the NIF crate"}
-        | Path.wildcard(Path.join(__DIR__, "guides/*.md"))
-      ]
-    ]
+    Code.require_file("guides/site.exs", __DIR__)
+    PaymentQueue.Site.options()
   end
 end

@@ -23,7 +23,8 @@ defmodule PaymentQueue do
       back at the head of its queue at once, with its attempt count raised; after `max_attempts` it is a dead letter.
       A lease that was redelivered is stale: settling it is refused.
     * **Order**: by priority, then first in, first out; redelivered items come before fresh ones.
-    * **Survival**: the queue outlives every BEAM process, its own supervisor included. It ends with the VM.
+    * **Survival**: the queue outlives every BEAM process, its own supervisor included. It ends with the VM, unless it is
+      [durable](durability.md).
     * **Rate**: with `rate_limit: {n, ms}`, no more than `n` items are handed out within any `ms` milliseconds.
     * **No polling**: a parked taker is woken by the enqueue itself, and one item wakes one taker.
 
@@ -44,7 +45,7 @@ defmodule PaymentQueue do
       :empty
   """
 
-  alias PaymentQueue.{Enqueuing, Lease, Native, Nats, Operations, Options, Reason, Taking}
+  alias PaymentQueue.{Durable, Enqueuing, Lease, Native, Nats, Operations, Options, Reason, Taking}
 
   @typedoc "The name of a queue: any atom but `nil`, `true` and `false`, at most 200 bytes."
   @type queue :: atom()
@@ -52,7 +53,8 @@ defmodule PaymentQueue do
   @typedoc "One delivery of one item. Valid until it is settled or its holder dies; never after a restart of the VM."
   @opaque lease :: {non_neg_integer(), non_neg_integer(), pos_integer()} | Nats.lease()
 
-  @type refusal :: :queue_full | :queue_closed | :queue_unavailable | :payload_too_large | :duplicate
+  @type refusal ::
+          :queue_full | :queue_closed | :queue_unavailable | :payload_too_large | :duplicate | {:storage, atom()}
 
   @type dead_letter :: %{payload: term(), reason: term(), attempts: pos_integer(), died_at: DateTime.t()}
 
@@ -86,6 +88,8 @@ defmodule PaymentQueue do
   | `engine:` | none | `{:nats, opts}`: the items live in NATS JetStream; see the guide on NATS |
   | `shutdown:` | `15_000` | ms that running handlers have to finish when the tree is stopped |
   | `telemetry:` | `[spans: true, interval: 10_000, payload: false]` | whether each item's handling is an event, the ms between two `depth` events, and whether events carry payloads: see `PaymentQueue.Telemetry` |
+  | `durability:` | `:none` | `:async` or `:sync`: items are on disk, too; see the guide on durability |
+  | `dir:` | none | with `durability:`, the directory under which each queue has its own |
 
   With `rate_limit: {n, ms}` (`n` up to 100_000) the law is exact: in any window of `ms` milliseconds, wherever it begins, no more
   than `n` deliveries start. Everything that hands out an item counts: `take/1`, `take_many/2`, `dequeue/1`, workers,
@@ -152,6 +156,7 @@ defmodule PaymentQueue do
       another one with an equal key is queued, scheduled or in flight, and for `unique_for:` ms after that one was settled or became a
       dead letter. Of any number of processes that enqueue one key at the same time, one is accepted. The queue must have been started
       with `unique_for:`.
+    * `timeout:` (default 5_000 ms): how long to wait for the disk of a durable queue.
 
   Answers `:ok`, or `{:error, reason}`:
 
@@ -160,6 +165,11 @@ defmodule PaymentQueue do
     * `:duplicate`: an item with an equal `key:` was accepted before
     * `:queue_closed`: the queue is draining or its tree was stopped
     * `:queue_unavailable`: no queue of that name was ever started
+    * `{:storage, reason}`: the disk of a durable queue says no (`:enospc`, `:erofs`, `:eio`, ...); the item is not in.
+      With the reason `:timeout` it has not answered: the item may still get in
+
+  With `durability: :sync`, `:ok` means that the item is on the disk: the caller is parked and gets a message. If it dies
+  meanwhile, the item may or may not be in.
 
   Binaries are kept as they are, ordinary terms in a compact format, rarer ones in the external term format: what is taken
   out equals what was put in.
@@ -220,6 +230,15 @@ defmodule PaymentQueue do
       stale, the answer is `{:error, :stale_lease}` and nothing is taken.
 
   A paused queue is `:empty`. A queue that was never started raises `ArgumentError`.
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_take)
+      iex> {:ok, 2} = PaymentQueue.enqueue_many([:a, :b], queue: :docs_take)
+      iex> {:ok, :a, first} = PaymentQueue.take(queue: :docs_take)
+      iex> {:ok, :b, second} = PaymentQueue.take(queue: :docs_take, ack: first)
+      iex> PaymentQueue.take(queue: :docs_take, ack: second, timeout: 10)
+      :empty
+      iex> PaymentQueue.take(queue: :docs_take, ack: second)
+      {:error, :stale_lease}
   """
   @spec take(keyword()) :: {:ok, term(), lease()} | :empty | {:error, :stale_lease | :queue_unavailable}
   def take(opts \\ [])
@@ -290,7 +309,15 @@ defmodule PaymentQueue do
     Taking.dequeue(queue, timeout)
   end
 
-  @doc "Settles an item for good. Any process may do it. `{:error, :stale_lease}`: it was settled or redelivered before."
+  @doc """
+  Settles an item for good. Any process may do it. `{:error, :stale_lease}`: it was settled or redelivered before, and is
+  not yours any more; nothing was changed.
+
+  Anything but a lease raises `ArgumentError`, here and in the other functions that take one.
+
+      iex> PaymentQueue.ack(:no_lease)
+      ** (ArgumentError) expected a lease that take/1 gave out, got: :no_lease
+  """
   @spec ack(lease()) :: :ok | {:error, :stale_lease | :queue_unavailable}
   def ack({a, b, c} = lease) when is_lease(a, b, c), do: Native.ack(lease)
   def ack({:nats, _, _, _} = lease), do: Nats.ack(lease)
@@ -337,6 +364,20 @@ defmodule PaymentQueue do
   @doc """
   Gives an item back: to the head of its queue at once, or, with `delay: ms`, after that time. The attempt is used up; the
   last one makes it a dead letter.
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_nack)
+      iex> {:ok, 2} = PaymentQueue.enqueue_many([:a, :b], queue: :docs_nack)
+      iex> {:ok, :a, lease} = PaymentQueue.take(queue: :docs_nack)
+      iex> PaymentQueue.nack(lease)
+      :ok
+      iex> {:ok, :a, lease} = PaymentQueue.take(queue: :docs_nack)
+      iex> PaymentQueue.attempt(lease)
+      2
+      iex> PaymentQueue.nack(lease, delay: 60_000)
+      :ok
+      iex> {:ok, :b, _} = PaymentQueue.take(queue: :docs_nack)
+      iex> PaymentQueue.info(:docs_nack).scheduled
+      1
   """
   @spec nack(lease(), keyword()) :: :ok | {:error, :stale_lease | :queue_unavailable}
   def nack(lease, opts \\ [])
@@ -349,6 +390,17 @@ defmodule PaymentQueue do
   @doc """
   Makes an item a dead letter. The reason, any term, is kept with it; one of more than 4 KiB as the beginning of its
   `inspect/2`.
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_reject)
+      iex> :ok = PaymentQueue.enqueue(%{id: 7}, queue: :docs_reject)
+      iex> {:ok, _, lease} = PaymentQueue.take(queue: :docs_reject)
+      iex> PaymentQueue.reject(lease, :unknown_account)
+      :ok
+      iex> [%{payload: %{id: 7}, reason: :unknown_account, attempts: 1}] = PaymentQueue.dead_letters(:docs_reject)
+      iex> PaymentQueue.requeue_dead(:docs_reject)
+      {:ok, 1}
+      iex> PaymentQueue.peek(1, :docs_reject)
+      [%{id: 7}]
   """
   @spec reject(lease(), term()) :: :ok | {:error, :stale_lease | :queue_unavailable}
   def reject({a, b, c} = lease, reason) when is_lease(a, b, c), do: Native.reject(lease, Reason.encode(reason))
@@ -388,10 +440,22 @@ defmodule PaymentQueue do
   `:wait_us` holds percentiles of the time from acceptance to the first delivery, `:handler_us` of the time from a
   delivery to the end of its lease, whatever end that was; both since the queue was created, in microseconds.
 
+  `durability` is `:none`, `:async` or `:sync`. `storage` is nil, or for a durable queue a map: `state` is `:ok` or
+  `{:error, reason, detail}` while the disk fails; `unwritten` steps of items (and `unwritten_bytes`) that it does not have
+  yet, the oldest since `lag_ms`; `commits` so far; items `recovered` at the start, which count as enqueued; `disk_bytes`; `path`.
+
+  Runs on a dirty scheduler and takes some short locks: for monitoring, where `stats/1` is for requests. The guide
+  [Operations](operations.md#what-each-number-means) explains every key.
+
   With nothing in between two steps, `enqueued = settled + queue_size + in_flight + scheduled + dead + dead_dropped + purged`.
   """
   @spec info(queue()) :: map()
-  def info(queue \\ :default), do: Operations.call(queue, :info)
+  def info(queue \\ :default) do
+    case Native.info(queue) do
+      %{} = info -> Durable.describe(info, queue)
+      {:error, :queue_unavailable} -> Nats.info(queue)
+    end
+  end
 
   @doc """
   The payloads of the first `n` waiting items, in the order in which they would be taken. Removes nothing. Copies what it
@@ -411,7 +475,20 @@ defmodule PaymentQueue do
 
   # --- operating -----------------------------------------------------------------------------------------------------
 
-  @doc "Stops handing out items; `enqueue/2` goes on. Running handlers finish, workers and takers wait."
+  @doc """
+  Stops handing out items; `enqueue/2` goes on. Running handlers finish, workers and takers wait. Holds until `resume/1`,
+  also across a restart of the tree.
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_pause)
+      iex> :ok = PaymentQueue.enqueue(:a, queue: :docs_pause)
+      iex> PaymentQueue.pause(:docs_pause)
+      :ok
+      iex> PaymentQueue.take(queue: :docs_pause)
+      :empty
+      iex> PaymentQueue.resume(:docs_pause)
+      :ok
+      iex> {:ok, :a, _} = PaymentQueue.take(queue: :docs_pause)
+  """
   @spec pause(queue()) :: :ok
   def pause(queue \\ :default), do: Operations.pause(queue)
 
@@ -432,15 +509,39 @@ defmodule PaymentQueue do
   `{:error, :timeout}` after `timeout:` ms (default: the `shutdown:` of the queue); what is left stays in the queue. Either
   way the queue stays closed until `resume/1` or a new start. Retries and delayed items count as left, so their
   delays may outlast the timeout; a paused queue with items does not get empty.
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_drain, handler: fn _ -> :ok end)
+      iex> {:ok, 3} = PaymentQueue.enqueue_many([1, 2, 3], queue: :docs_drain)
+      iex> PaymentQueue.drain(:docs_drain, timeout: 5_000)
+      :ok
+      iex> PaymentQueue.enqueue(4, queue: :docs_drain)
+      {:error, :queue_closed}
+      iex> PaymentQueue.resume(:docs_drain)
+      :ok
   """
   @spec drain(queue(), keyword()) :: :ok | {:error, :timeout}
   def drain(queue \\ :default, opts \\ []), do: Operations.drain(queue, opts)
 
-  @doc "Removes all waiting and scheduled items for good. Items in flight and dead letters are left alone."
+  @doc """
+  Waits until everything that happened to the items of a durable queue before this call is written: with `:async` to the
+  operating system, which keeps it if the VM is killed; with `:sync` to the disk. Does nothing for a queue in memory only.
+
+  Option: `timeout:` in milliseconds (default 5_000), after which the answer is `{:error, {:storage, :timeout}}`.
+  """
+  @spec flush(queue(), keyword()) :: :ok | {:error, {:storage, atom()}}
+  def flush(queue \\ :default, opts \\ []), do: Durable.flush(queue, Options.call!(:flush, opts).timeout)
+
+  @doc """
+  Removes all waiting and scheduled items for good; answers how many. Items in flight and dead letters are left alone.
+  What is enqueued meanwhile may stay.
+  """
   @spec purge(queue()) :: {:ok, non_neg_integer()}
   def purge(queue \\ :default), do: Operations.purge(queue)
 
-  @doc "Puts dead letters, oldest first, back at the tail of the queue with their attempts reset: all of them, or `n`."
+  @doc """
+  Puts dead letters, oldest first, back at the tail of the queue with their attempts reset: all of them, or `n`. Answers
+  how many. They are never refused for want of room, not even by a closed queue.
+  """
   @spec requeue_dead(queue(), non_neg_integer() | :all) :: {:ok, non_neg_integer()}
   def requeue_dead(queue \\ :default, n \\ :all), do: Operations.requeue_dead(queue, n)
 end

@@ -2,10 +2,23 @@
 # skipped. By tag: whether it is there, what is missing, the tests, and the application to start.
 loaded? = &Code.ensure_loaded?/1
 
+# A full disk is a small tmpfs, and mounting one takes root.
+mounts? = fn ->
+  dir = Path.join(System.tmp_dir!(), "payment_queue_mount_#{System.pid()}")
+  File.mkdir_p!(dir)
+  mount = System.find_executable("mount")
+  arguments = ["-t", "tmpfs", "-o", "size=1m", "tmpfs", dir]
+  mounted? = mount != nil and match?({_, 0}, System.cmd(mount, arguments, stderr_to_stdout: true))
+  if mounted?, do: System.cmd("umount", [dir])
+  File.rmdir!(dir)
+  mounted?
+end
+
 optional = [
   proper:
     {loaded?.(:proper), "erlang-proper is not on the code path",
      "PaymentQueue.ModelTest, one test of PaymentQueue.Laws.MigrationTest", nil},
+  tmpfs: {mounts?.(), "a tmpfs cannot be mounted here", "PaymentQueue.Durable.DiskTest", nil},
   promtool:
     {System.find_executable("promtool"), "there is no promtool", "one test of PaymentQueue.PrometheusTest", nil},
   plug: {loaded?.(Plug.Builder), "Plug is not on the code path", "PaymentQueue.PlugTest", nil},

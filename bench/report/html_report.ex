@@ -6,7 +6,8 @@ defmodule PaymentQueue.Bench.HtmlReport do
 
   require EEx
 
-  alias PaymentQueue.Bench.{ChartLibrary, Charts, Json, JsonReport, Numbers, Summary, Text}
+  alias PaymentQueue.JSON
+  alias PaymentQueue.Bench.{ChartLibrary, Charts, JsonReport, Numbers, Summary, Text}
 
   @page Path.join(__DIR__, "page.html.eex")
   @style Path.join(__DIR__, "page.css")
@@ -21,7 +22,7 @@ defmodule PaymentQueue.Bench.HtmlReport do
   @spec render(JsonReport.report(), ChartLibrary.t()) :: String.t()
   def render(report, library) do
     library = %{library | source: inline(library.source)}
-    charts = report.tables |> charts() |> Json.encode() |> IO.iodata_to_binary()
+    charts = report.tables |> charts() |> JSON.encode!() |> IO.iodata_to_binary() |> escape_script()
     page(report, library, @css, @js, charts, Text.verdict(report.tables), Summary.judged(report.tables))
   end
 
@@ -34,6 +35,10 @@ defmodule PaymentQueue.Bench.HtmlReport do
 
   # Nothing that is embedded may end the element it stands in.
   defp inline(source), do: String.replace(source, "</script", "<\\/script")
+
+  @doc "JSON as it may stand in a script element."
+  @spec escape_script(String.t()) :: String.t()
+  def escape_script(json), do: String.replace(json, "<", "\\u003c")
 
   @doc "Text as it may stand in HTML."
   @spec escape(String.t()) :: String.t()

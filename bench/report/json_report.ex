@@ -23,7 +23,8 @@ defmodule PaymentQueue.Bench.JsonReport do
   SPREAD is `null` or `{"median": number, "min": number, "max": number, "rounds": [number]}`, in the row's unit.
   """
 
-  alias PaymentQueue.Bench.{Json, Model, Runner, Summary, Text}
+  alias PaymentQueue.JSON
+  alias PaymentQueue.Bench.{Model, Runner, Summary, Text}
 
   @schema "payment_queue.bench/1"
 
@@ -38,10 +39,10 @@ defmodule PaymentQueue.Bench.JsonReport do
   def schema, do: @schema
 
   @spec encode(report()) :: iodata()
-  def encode(report), do: [report |> content() |> Json.encode(), ?\n]
+  def encode(report), do: [report |> content() |> JSON.encode!(), ?\n]
 
   @doc "What is encoded."
-  @spec content(report()) :: Json.t()
+  @spec content(report()) :: JSON.value()
   def content(report) do
     %{
       schema: @schema,

@@ -2,7 +2,7 @@ defmodule PaymentQueue.Enqueuing do
   @moduledoc false
   # Everything about enqueueing that is not the one NIF call of the hot path: delays, keys, large payloads, many at once.
 
-  alias PaymentQueue.{Native, Nats, Options, Payload}
+  alias PaymentQueue.{Durable, Native, Nats, Options, Payload}
   alias PaymentQueue.Telemetry.Events
 
   # An error that names a mistake of the caller instead of a state of the queue.
@@ -11,13 +11,17 @@ defmodule PaymentQueue.Enqueuing do
   @max_key 1_024
 
   @doc "What `PaymentQueue.enqueue/2` answers where the one native call has not accepted the payload."
-  @spec finish(:large | Native.refusal(), atom(), term()) :: :ok | Native.refusal()
-  def finish(:large, queue, payload), do: queue |> Payload.enqueue_large(payload, Native.plainly()) |> told(queue)
+  @spec finish(:large | Native.storing() | Native.refusal(), atom(), term(), timeout()) :: :ok | Native.refusal()
+  def finish(answer, queue, payload, timeout \\ Durable.timeout())
 
-  def finish({:error, :queue_unavailable}, queue, payload),
-    do: queue |> Nats.enqueue(payload, 0, Options.enqueue_timeout()) |> told(queue)
+  def finish(:large, queue, payload, timeout),
+    do: queue |> Payload.enqueue_large(payload, Native.plainly()) |> Durable.await(timeout) |> told(queue)
 
-  def finish(refusal, queue, _payload), do: told(refusal, queue)
+  # Not in this VM: maybe in NATS.
+  def finish({:error, :queue_unavailable}, queue, payload, timeout),
+    do: queue |> Nats.enqueue(payload, 0, timeout) |> told(queue)
+
+  def finish(answer, queue, _payload, timeout), do: answer |> Durable.await(timeout) |> told(queue)
 
   @doc "`PaymentQueue.enqueue/2` with any options."
   @spec one(term(), keyword()) :: :ok | Native.refusal()
@@ -27,31 +31,36 @@ defmodule PaymentQueue.Enqueuing do
   end
 
   @doc "`PaymentQueue.enqueue_many/2` with any options."
-  @spec many([term()], keyword()) :: {:ok, non_neg_integer()} | {:error, atom(), non_neg_integer()}
+  @spec many([term()], keyword()) :: {:ok, non_neg_integer()} | {:error, atom() | {:storage, atom()}, non_neg_integer()}
   def many(payloads, opts) do
     call = Options.call!(:enqueue_many, opts)
 
-    if how(call, call.key) == Native.plainly(),
-      do: slices(call.queue, payloads, 0, call.timeout),
-      else: each(payloads, call, 0)
+    cond do
+      how(call, call.key) == Native.plainly() -> slices(call.queue, payloads, 0, call.timeout)
+      Nats.queue?(call.queue) -> many_far(payloads, Options.in_nats!(call, :enqueue_many))
+      true -> each(payloads, call, 0)
+    end
   end
 
+  defp many_far(payloads, call),
+    do: call.queue |> Nats.enqueue_many(payloads, call.delay, call.timeout) |> many_told(call.queue)
+
   @doc "Slice by slice: a list of any length, and no long NIF call."
-  @spec slices(atom(), [term()], non_neg_integer(), pos_integer()) ::
-          {:ok, non_neg_integer()} | {:error, atom(), non_neg_integer()}
-  def slices(queue, payloads, done, timeout \\ Options.enqueue_timeout()) do
-    case Native.enqueue_many(queue, payloads) do
+  @spec slices(atom(), [term()], non_neg_integer(), timeout()) ::
+          {:ok, non_neg_integer()} | {:error, atom() | {:storage, atom()}, non_neg_integer()}
+  def slices(queue, payloads, done, timeout \\ Durable.timeout()) do
+    case queue |> Native.enqueue_many(payloads) |> Durable.await(timeout) do
       {:ok, n} -> {:ok, done + n}
       {:more, n, rest} -> slices(queue, rest, done + n, timeout)
-      {:large, n, [payload | rest]} -> one_large(queue, payload, rest, done + n)
+      {:large, n, [payload | rest]} -> one_large(queue, payload, rest, done + n, timeout)
       {:error, :queue_unavailable, 0} -> queue |> Nats.enqueue_many(payloads, 0, timeout) |> many_told(queue)
       {:error, reason, n} -> Events.refused({:error, reason, done + n}, queue)
     end
   end
 
-  defp one_large(queue, payload, rest, done) do
-    case finish(:large, queue, payload) do
-      :ok -> slices(queue, rest, done + 1)
+  defp one_large(queue, payload, rest, done, timeout) do
+    case finish(:large, queue, payload, timeout) do
+      :ok -> slices(queue, rest, done + 1, timeout)
       {:error, reason} -> {:error, reason, done}
     end
   end
@@ -71,20 +80,14 @@ defmodule PaymentQueue.Enqueuing do
   defp put(payload, how, call) do
     case Native.enqueue_with(call.queue, payload, how) do
       {:error, :queue_unavailable} -> far(payload, call) |> answer(call)
-      :large -> call.queue |> Payload.enqueue_large(payload, how) |> answer(call)
-      answer -> answer(answer, call)
+      :large -> call.queue |> Payload.enqueue_large(payload, how) |> Durable.await(call.timeout) |> answer(call)
+      answer -> answer |> Durable.await(call.timeout) |> answer(call)
     end
   end
 
-  # The server knows neither: refused rather than ignored.
+  # Not in this VM: maybe in NATS.
   defp far(payload, call) do
-    if Nats.queue?(call.queue) and (call.key != nil or call.priority != 0),
-      do:
-        raise(
-          ArgumentError,
-          "options :key and :priority are not supported by the engine :nats of #{inspect(call.queue)}"
-        )
-
+    if Nats.queue?(call.queue), do: Options.in_nats!(call, :enqueue)
     Nats.enqueue(call.queue, payload, call.delay, call.timeout)
   end
 
@@ -109,7 +112,8 @@ defmodule PaymentQueue.Enqueuing do
   @spec answer(:ok | Native.refusal() | misuse(), map()) :: :ok | Native.refusal()
   defp answer({:error, :no_keys}, call) do
     raise ArgumentError,
-          "option :key needs a queue that was started with unique_for: ms, which #{inspect(call.queue)} was not"
+          "option :key needs a queue that was started with unique_for: ms and without durability:, which " <>
+            "#{inspect(call.queue)} was not"
   end
 
   defp answer({:error, :no_priority}, call) do

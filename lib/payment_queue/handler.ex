@@ -32,6 +32,9 @@ defmodule PaymentQueue.Handler do
   A batch handler may also return a list with one such value for each payload, in their order; any other value goes for
   all of them.
 
+  "Tried again" means at the head of the queue, before fresh items. Which delivery it is, is not told to the handler; the
+  guide [Handlers and retries](handlers-and-retries.md) says what to do about payments that may have been made already.
+
   The handler runs in the worker that holds the item, so an item is back in the queue as soon as nobody can be working
   on it any more. The worker traps exits: a linked task that crashes does not take the handler down with it, and a
   shutdown waits for the handler. Messages that a handler leaves in the mailbox are dropped.
@@ -41,6 +44,7 @@ defmodule PaymentQueue.Handler do
 
   @type result :: :ok | {:ok, term()} | {:error, term()} | {:cancel, term()} | {:snooze, non_neg_integer()}
 
+  @doc "Handles one payload, or a list of them with `batch: [size: n]` above 1."
   @callback handle(payload :: term()) :: result() | [result()]
 
   @typedoc "What becomes of one item."

@@ -60,7 +60,8 @@ defmodule PaymentQueue.Migration do
   One window stays, because an old queue has no leases: when the VM ends between the moment in which the old queue lets go of
   an item and the moment in which this library accepts it, that one item is lost, as it would be with any old worker then.
   A shutdown, a crash or a kill of the migration's processes does not open it: the process that holds the item is reached by none
-  of these, and ends when the item has a place.
+  of these, and ends when the item has a place. Whoever seeks that unregistered process out and kills it opens the window too. And if
+  it is killed just after an item that had waited in hand was accepted, that item is there twice: delivery is at least once.
 
       iex> {:ok, _} = PaymentQueue.start_link(name: :docs_migration)
       iex> {:ok, _} = PaymentQueue.Migration.start_link(name: :docs_migration, queue: :docs_migration, legacy: DocsOldQueue)

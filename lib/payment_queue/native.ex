@@ -17,14 +17,34 @@ defmodule PaymentQueue.Native do
           {pos_integer(), pos_integer(), pos_integer(), pos_integer(), non_neg_integer(),
            {pos_integer(), pos_integer()} | nil, non_neg_integer() | nil, pos_integer()}
 
-  @typedoc "The payload's own bytes, its external term format, or (from `peek/2` and `dead_letters/2`) the term itself."
-  @type format :: :binary | :term | :decoded
+  @typedoc """
+  The payload's own bytes; its external term format, made in this VM (`:term`) or maybe by another one, found on disk
+  (`:stored`); or (from `peek/2` and `dead_letters/2`) the term itself.
+  """
+  @type format :: :binary | :term | :stored | :decoded
   @typedoc "`{delay in ms, key in bytes, priority}`"
   @type how :: {non_neg_integer(), binary() | nil, non_neg_integer()}
   @type unavailable :: {:error, :queue_unavailable}
   @type refusal ::
           {:error,
-           :queue_full | :queue_closed | :queue_unavailable | :payload_too_large | :duplicate | :no_keys | :no_priority}
+           :queue_full
+           | :queue_closed
+           | :queue_unavailable
+           | :payload_too_large
+           | :duplicate
+           | :no_keys
+           | :no_priority
+           | {:storage, atom()}}
+
+  @typedoc """
+  The disk has the next word: the message `{:payment_queue, :stored, token, answer}` brings it, with `:ok` or
+  `{:error, {:storage, reason}, detail}`, unless `cancel_wait/1` answers `:ok`.
+  """
+  @type storing :: {:storing, pos_integer()}
+  @type enqueued_many ::
+          {:ok, non_neg_integer()}
+          | {:more | :large, non_neg_integer(), [term()]}
+          | {:error, atom() | {:storage, atom()}, non_neg_integer()}
   @type settled :: :ok | {:error, :stale_lease}
   @type taken :: {:ok, term(), lease()} | {:large, lease()} | :empty | unavailable()
 
@@ -38,8 +58,11 @@ defmodule PaymentQueue.Native do
 
   # --- a queue's life -------------------------------------------------------------------------------------------
 
-  @doc "Creates the queue, or finds it again, applies the settings and opens it for `enqueue`."
-  @spec open(atom(), settings()) :: :created | :found | {:error, :too_many_queues}
+  @doc """
+  Creates the queue, or finds it again, applies the settings and opens it for `enqueue`. `{:error, :durability}`: it is there, and
+  its items are on disk.
+  """
+  @spec open(atom(), settings()) :: :created | :found | {:error, :too_many_queues | :durability}
   def open(_queue, _settings), do: err()
 
   @spec configure(atom(), settings()) :: :ok | unavailable()
@@ -54,14 +77,14 @@ defmodule PaymentQueue.Native do
   # --- in -------------------------------------------------------------------------------------------------------
 
   @doc "`:large`: encode outside the NIF and call `enqueue_large/4`."
-  @spec enqueue(atom(), term()) :: :ok | refusal() | :large
+  @spec enqueue(atom(), term()) :: :ok | storing() | refusal() | :large
   def enqueue(_queue, _payload), do: err()
 
-  @spec enqueue_with(atom(), term(), how()) :: :ok | refusal() | :large
+  @spec enqueue_with(atom(), term(), how()) :: :ok | storing() | refusal() | :large
   def enqueue_with(_queue, _payload, _how), do: err()
 
   @doc "On a dirty scheduler. `bytes` is the payload itself (`:binary`) or its external term format (`:term`)."
-  @spec enqueue_large(atom(), binary(), format(), how()) :: :ok | refusal()
+  @spec enqueue_large(atom(), binary(), format(), how()) :: :ok | storing() | refusal()
   def enqueue_large(_queue, _bytes, _format, _how), do: err()
 
   @doc "As `enqueue/2` does it."
@@ -70,12 +93,11 @@ defmodule PaymentQueue.Native do
 
   @doc """
   Takes a prefix of the list, one slice a call. `{:more, n, rest}`: call again with `rest`; `{:large, n, rest}`: the head
-  of `rest` wants `enqueue_large/4`.
+  of `rest` wants `enqueue_large/4`. `{:storing, token, n, answer}`: wait as for `t:storing/0`; then it is `answer`, or the
+  first `n` are in.
   """
   @spec enqueue_many(atom(), [term()]) ::
-          {:ok, non_neg_integer()}
-          | {:more | :large, non_neg_integer(), [term()]}
-          | {:error, atom(), non_neg_integer()}
+          enqueued_many() | {:storing, pos_integer(), non_neg_integer(), enqueued_many()}
   def enqueue_many(_queue, _payloads), do: err()
 
   # --- out ------------------------------------------------------------------------------------------------------
@@ -115,9 +137,13 @@ defmodule PaymentQueue.Native do
   @spec waited(lease()) :: non_neg_integer() | {:error, :stale_lease}
   def waited(_lease), do: err()
 
-  @doc "Take and settle in one: no lease is kept. `:large` comes with the payload undecoded, as from `fetch_large/1`."
+  @doc """
+  Take and settle in one: no lease is kept. `:large` comes with the payload undecoded, as from `fetch_large/1`. `:leased`: not
+  settled yet, `fetch_large/1` it first.
+  """
   @spec dequeue(atom()) ::
           {:ok, term(), non_neg_integer()}
+          | {:leased, lease(), non_neg_integer()}
           | {:large, {format(), binary()}, non_neg_integer()}
           | :empty
           | unavailable()
@@ -215,6 +241,39 @@ defmodule PaymentQueue.Native do
   @doc "Moves at most `max` dead letters, oldest first and at most one slice, to the tail, with attempts reset."
   @spec requeue_dead(atom(), pos_integer()) :: non_neg_integer() | unavailable()
   def requeue_dead(_queue, _max), do: err()
+
+  # --- durable queues -------------------------------------------------------------------------------------------
+
+  @doc """
+  Opens the directory of a queue (whose name is given as a text, too) under `dir` and brings its items back; or finds the queue
+  again, as `open/2` does. The message `{:payment_queue, :opened, token, answer}` says what came of it, `answer` as in
+  `t:storing/0`; before it, `{:payment_queue, :recovering, token, n}` says how many items are back.
+
+  `{:error, :none}`: the queue is there, and is not durable. `{:error, :dir, other}`: it is open in another directory.
+  """
+  @spec open_durable(atom(), String.t(), settings(), Path.t(), :async | :sync) ::
+          :found | {:opening, pos_integer()} | {:error, :none} | {:error, :dir, Path.t()}
+  def open_durable(_queue, _text, _settings, _dir, _durability), do: err()
+
+  @doc "Why the disk of a queue fails now, or nil: it does not, or there is none."
+  @spec storage_failure(atom()) :: atom()
+  def storage_failure(_queue), do: err()
+
+  @doc "How the disk is doing, or nil for a queue in memory only. On a dirty scheduler: it looks at the files."
+  @spec storage(atom()) :: map() | nil | unavailable()
+  def storage(_queue), do: err()
+
+  @doc "Waits for all that was handed to the disk before. `:ok` at once for a queue in memory only."
+  @spec flush(atom()) :: :ok | storing() | {:error, {:storage, atom()}} | unavailable()
+  def flush(_queue), do: err()
+
+  @doc "Ends a wait for the disk. `:delivered`: too late, the message is in the mailbox or on its way."
+  @spec cancel_wait(pos_integer()) :: :ok | :delivered
+  def cancel_wait(_token), do: err()
+
+  @doc "Whether these bytes may be decoded, if terms from disk may bring at most `most` new atoms into the VM."
+  @spec admit_atoms(binary(), non_neg_integer()) :: :ok | :too_many_atoms | :error
+  def admit_atoms(_external, _most), do: err()
 
   defp err, do: :erlang.nif_error(:nif_not_loaded)
 end

@@ -14,6 +14,10 @@ defmodule PaymentQueue.Nats do
   @type unconfirmed :: {:error, :queue_unavailable}
   @type settled :: :ok | {:error, :stale_lease} | unconfirmed()
 
+  # Milliseconds that a question to the server may take: for a caller who needs the answer, and for one who reports.
+  @question 5_000
+  @look 1_000
+
   # --- a queue's life ------------------------------------------------------------------------------------------------
 
   @doc "Connects, makes the streams or brings them up to date, and opens the queue on this node."
@@ -63,12 +67,8 @@ defmodule PaymentQueue.Nats do
     end
   end
 
-  # What the server keeps of the settings. The rest is refused before.
-  defp limits({capacity, max_bytes, max_payload, max_attempts, max_dead, nil, nil, 1}),
-    do: {capacity, max_bytes, max_payload, max_attempts, max_dead}
-
-  defp limits(_settings),
-    do: raise(ArgumentError, "options :rate_limit, :unique_for and :priorities are not supported by the engine :nats")
+  # What the server keeps of the settings. The rest is refused.
+  defp limits(settings), do: PaymentQueue.Options.settings_in_nats!(settings)
 
   @doc "Whether this VM has opened a queue of this name here."
   @spec queue?(term()) :: boolean()
@@ -97,20 +97,27 @@ defmodule PaymentQueue.Nats do
 
   # --- in ------------------------------------------------------------------------------------------------------------
 
-  @spec enqueue(atom(), term(), non_neg_integer(), pos_integer()) :: :ok | {:error, atom()}
-  def enqueue(queue, payload, delay, within) do
+  @spec enqueue(atom(), term(), non_neg_integer(), timeout()) :: :ok | {:error, atom()}
+  def enqueue(queue, payload, delay, timeout) do
     case :persistent_term.get({__MODULE__, queue}, nil) do
       nil -> {:error, :queue_unavailable}
-      {index, _} -> index |> Native.enqueue(Payload.encode(payload), delay, within) |> await()
+      {index, _} -> index |> Native.enqueue(Payload.encode(payload), delay, within(timeout)) |> await()
     end
   end
 
-  @spec enqueue_many(atom(), [term()], non_neg_integer(), pos_integer()) ::
+  # Some day it is over: the longest time that any option can name.
+  defp within(:infinity), do: PaymentQueue.Options.max_ms()
+  defp within(timeout), do: timeout
+
+  @spec enqueue_many(atom(), [term()], non_neg_integer(), timeout()) ::
           {:ok, non_neg_integer()} | {:error, atom(), non_neg_integer()}
-  def enqueue_many(queue, payloads, delay, within) do
+  def enqueue_many(queue, payloads, delay, timeout) do
     case :persistent_term.get({__MODULE__, queue}, nil) do
-      nil -> {:error, :queue_unavailable, 0}
-      {index, _} -> index |> Native.enqueue_many(Enum.map(payloads, &Payload.encode/1), delay, within) |> await()
+      nil ->
+        {:error, :queue_unavailable, 0}
+
+      {index, _} ->
+        index |> Native.enqueue_many(Enum.map(payloads, &Payload.encode/1), delay, within(timeout)) |> await()
     end
   end
 
@@ -192,7 +199,7 @@ defmodule PaymentQueue.Nats do
   # --- the end of a lease --------------------------------------------------------------------------------------------
 
   @spec ack(lease()) :: settled()
-  def ack({:nats, index, lease, _}), do: index |> Native.ack(lease) |> settled()
+  def ack({:nats, index, lease, _}), do: index |> Native.ack(lease) |> confirmed()
 
   @spec nack(lease(), non_neg_integer()) :: settled()
   def nack(lease, delay) do
@@ -200,19 +207,19 @@ defmodule PaymentQueue.Nats do
   end
 
   @spec release(lease(), non_neg_integer()) :: settled()
-  def release({:nats, index, lease, _}, delay), do: index |> Native.release(lease, delay) |> settled()
+  def release({:nats, index, lease, _}, delay), do: index |> Native.release(lease, delay) |> confirmed()
 
   @spec retry(lease(), non_neg_integer(), binary()) :: settled() | :dead
-  def retry({:nats, index, lease, _}, delay, reason), do: index |> Native.retry(lease, delay, reason) |> settled()
+  def retry({:nats, index, lease, _}, delay, reason), do: index |> Native.retry(lease, delay, reason) |> confirmed()
 
   @spec reject(lease(), binary()) :: settled()
-  def reject({:nats, index, lease, _}, reason), do: index |> Native.reject(lease, reason) |> settled()
+  def reject({:nats, index, lease, _}, reason), do: index |> Native.reject(lease, reason) |> confirmed()
 
   @spec expire(lease(), non_neg_integer(), binary()) :: :ok | {:error, :stale_lease}
   def expire({:nats, index, lease, _}, delay, reason), do: Native.expire(index, lease, delay, reason)
 
-  defp settled(:stale_lease), do: {:error, :stale_lease}
-  defp settled(token), do: await(token)
+  defp confirmed(:stale_lease), do: {:error, :stale_lease}
+  defp confirmed(token), do: await(token)
 
   # --- looking and operating -----------------------------------------------------------------------------------------
 
@@ -225,41 +232,70 @@ defmodule PaymentQueue.Nats do
   @spec info(atom()) :: map()
   def info(queue) do
     index = index!(queue)
-    {{waiting, in_flight}, bytes, oldest, dead, parked, connected?, done} = index |> Native.info() |> await() |> ok!()
-    [enqueued, settled, redelivered, rejected, died, requeued, purged, repeated] = done
-    {capacity, max_bytes, max_payload, max_attempts, max_dead} = Native.settings(index)
+    index |> Native.info(@question) |> await() |> ok!() |> seen(index)
+  end
 
-    %{
-      engine: :nats,
-      connected: connected?,
-      capacity: capacity,
-      max_bytes: max_bytes,
-      max_payload_bytes: max_payload,
-      max_attempts: max_attempts,
-      max_dead: max_dead,
+  @doc "As `info/1`, for one who reports: an error where no such queue is or the servers do not answer soon."
+  @spec look(atom()) :: map() | {:error, :queue_unavailable}
+  def look(queue) do
+    with {index, _} <- :persistent_term.get({__MODULE__, queue}, nil),
+         true <- Native.connected(index),
+         {:ok, seen} <- index |> Native.info(@look) |> await() do
+      seen(seen, index)
+    else
+      _ -> {:error, :queue_unavailable}
+    end
+  end
+
+  @doc "What this node knows by itself of a queue: a part of `info/1`."
+  @spec here(atom()) :: map() | {:error, :queue_unavailable}
+  def here(queue) do
+    case :persistent_term.get({__MODULE__, queue}, nil) do
+      {index, _} -> local(index)
+      nil -> {:error, :queue_unavailable}
+    end
+  end
+
+  defp seen({waiting, in_flight, bytes, oldest, dead}, index) do
+    here = local(index)
+
+    Map.merge(here, %{
       queue_size: waiting,
       in_flight: in_flight,
       scheduled: 0,
       bytes: bytes,
       oldest_ms: oldest,
       dead: dead,
-      dead_dropped: max(died - requeued - dead, 0),
-      enqueued: enqueued,
-      settled: settled,
-      redelivered: redelivered,
-      rejected_full: rejected,
-      purged: purged,
-      repeated: repeated,
-      parked: parked,
-      state: Native.state(index)
-    }
+      dead_dropped: max(here.died - here.requeued - dead, 0)
+    })
   end
 
-  @spec settings(atom()) :: PaymentQueue.Native.settings()
-  def settings(queue) do
-    {capacity, max_bytes, max_payload, max_attempts, max_dead} = queue |> index!() |> Native.settings()
-    {capacity, max_bytes, max_payload, max_attempts, max_dead, nil, nil, 1}
+  @counters [:enqueued, :settled, :redelivered, :rejected_full, :died, :requeued, :purged, :repeated]
+
+  defp local(index) do
+    {capacity, max_bytes, max_payload, max_attempts, max_dead} = Native.settings(index)
+
+    Map.merge(counters(index), %{
+      engine: :nats,
+      connected: Native.connected(index),
+      capacity: capacity,
+      max_bytes: max_bytes,
+      max_payload_bytes: max_payload,
+      max_attempts: max_attempts,
+      max_dead: max_dead,
+      parked: Native.parked(index),
+      state: Native.state(index)
+    })
   end
+
+  defp counters(index), do: @counters |> Enum.zip(Native.counters(index)) |> Map.new()
+
+  @doc "How many items this node has settled. Asks nobody."
+  @spec settled(atom()) :: non_neg_integer()
+  def settled(queue), do: (queue |> index!() |> counters()).settled
+
+  @spec settings(atom()) :: PaymentQueue.Native.settings()
+  def settings(queue), do: queue |> index!() |> Native.settings() |> PaymentQueue.Options.settings_of_nats()
 
   @spec configure(atom(), PaymentQueue.Native.settings()) :: :ok
   def configure(queue, settings) do
@@ -283,6 +319,9 @@ defmodule PaymentQueue.Nats do
 
   @spec purge(atom(), pos_integer()) :: non_neg_integer()
   def purge(queue, _max), do: queue |> index!() |> Native.purge() |> await() |> ok!()
+
+  @spec state(atom()) :: :running | :paused | :closed
+  def state(queue), do: queue |> index!() |> Native.state()
 
   @spec pause(atom()) :: :ok
   def pause(queue), do: queue |> index!() |> Native.pause()

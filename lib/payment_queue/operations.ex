@@ -2,7 +2,7 @@ defmodule PaymentQueue.Operations do
   @moduledoc false
   # What an operator does to a live queue and what takes more than one native call.
 
-  alias PaymentQueue.{Native, Nats, Options, Payload, Reason, Taking}
+  alias PaymentQueue.{Durable, Native, Nats, Options, Payload, Reason, Taking}
   alias PaymentQueue.Telemetry.Events
 
   @doc "The answer of a native call about a queue in this VM, or an `ArgumentError` if there is no such queue."
@@ -17,6 +17,12 @@ defmodule PaymentQueue.Operations do
       {:error, :queue_unavailable} -> apply(Nats, function, [queue | args])
       answer -> answer
     end
+  end
+
+  @doc "The `info/1` of a queue for one who reports: an error, and no exception, where a server does not answer."
+  @spec look(atom()) :: map() | {:error, :queue_unavailable}
+  def look(queue) do
+    with {:error, :queue_unavailable} <- Native.info(queue), do: Nats.look(queue)
   end
 
   @spec configure(atom(), keyword()) :: :ok
@@ -60,17 +66,26 @@ defmodule PaymentQueue.Operations do
     %{timeout: timeout} = Options.call!(:drain, opts)
     started = System.monotonic_time()
     call(queue, :close)
-    result = idle(queue, Taking.deadline(timeout || PaymentQueue.Supervisor.shutdown(queue)))
+    deadline = Taking.deadline(timeout || PaymentQueue.Supervisor.shutdown(queue))
+    result = with :ok <- idle(queue, deadline), do: settled(queue, deadline)
     drained(queue, result, System.monotonic_time() - started)
     result
   end
 
-  defp drained(queue, result, duration) do
-    %{queue_size: waiting, in_flight: held, scheduled: later} = call(queue, :info)
-    result = with {:error, reason} <- result, do: reason
-
-    Events.emit([:queue, :drained], %{duration: duration, left: waiting + held + later}, %{queue: queue, result: result})
+  # With its last settles on disk: else a restart would redeliver them. If the disk fails, nothing better can be done here.
+  defp settled(queue, deadline) do
+    if not Nats.queue?(queue), do: Durable.flush(queue, Taking.remaining(deadline))
+    :ok
   end
+
+  defp drained(queue, result, duration) do
+    result = with {:error, reason} <- result, do: reason
+    Events.emit([:queue, :drained], %{duration: duration, left: left(look(queue))}, %{queue: queue, result: result})
+  end
+
+  defp left(%{queue_size: waiting, in_flight: held, scheduled: later}), do: waiting + held + later
+  # The servers did not answer: nobody here knows.
+  defp left({:error, _}), do: nil
 
   defp idle(queue, deadline) do
     case Native.await_idle(queue) do

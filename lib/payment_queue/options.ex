@@ -20,6 +20,12 @@ defmodule PaymentQueue.Options do
   # Settings of the native queue, in the order of `t:PaymentQueue.Native.settings/0`.
   @settings [:capacity, :max_bytes, :max_payload_bytes, :max_attempts, :max_dead, :rate_limit, :unique_for, :priorities]
 
+  # The settings that the NATS server keeps, in the order of `t:PaymentQueue.Nats.Native.limits/0`, and all options of a queue
+  # there and of its calls. What comes later is not among them until somebody says so.
+  @limits [:capacity, :max_bytes, :max_payload_bytes, :max_attempts, :max_dead]
+  @in_nats [:name, :engine, :handler, :concurrency, :handler_timeout, :backoff, :batch, :shutdown, :telemetry | @limits]
+  @call_in_nats [:queue, :delay, :timeout]
+
   # Those that can change while the queue runs.
   @live @settings -- [:priorities]
 
@@ -40,7 +46,9 @@ defmodule PaymentQueue.Options do
     batch: {:batch, []},
     shutdown: {{:timeout, 0}, 15_000},
     telemetry: {:telemetry, []},
-    engine: {:engine, nil}
+    engine: {:engine, nil},
+    durability: {{:one_of, [:none, :async, :sync]}, :none},
+    dir: {:dir, nil}
   ]
 
   # What may be said of an item that is enqueued, apart from what has another form for many.
@@ -48,7 +56,7 @@ defmodule PaymentQueue.Options do
     queue: {:name, :default},
     delay: {{:integer, 0, @max_ms}, 0},
     priority: {{:integer, 0, @max_priorities - 1}, 0},
-    timeout: {{:integer, 1, @max_ms}, 5_000}
+    timeout: {{:timeout, 1}, 5_000}
   ]
 
   @calls %{
@@ -58,6 +66,7 @@ defmodule PaymentQueue.Options do
     take_many: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}],
     dequeue: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}],
     nack: [delay: {{:integer, 0, @max_ms}, 0}],
+    flush: [timeout: {{:timeout, 0}, 5_000}],
     drain: [timeout: {{:timeout, 0}, nil}],
     drain_queue: [
       queue: {:name, :default},
@@ -79,31 +88,52 @@ defmodule PaymentQueue.Options do
   # Announced for later versions. What each may be today without asking for the feature.
   @later [
     partition: [nil],
-    durability: [:none],
-    order: [:fifo],
-    dir: [nil]
+    order: [:fifo]
   ]
 
   @doc "Validates the options of `PaymentQueue.start_link/1` and fills in the defaults."
   @spec start!(keyword()) :: map()
   def start!(opts) do
-    config = opts |> validate!(@start, "PaymentQueue.start_link/1") |> bound_payload!(opts)
+    config = opts |> validate!(@start, "PaymentQueue.start_link/1") |> bound_payload!(opts) |> place!()
     with_engine!(%{config | concurrency: config.concurrency || 2 * System.schedulers_online()})
   end
 
   defp with_engine!(%{engine: nil} = config), do: config
 
   defp with_engine!(config) do
-    for {key, default} <- [rate_limit: nil, unique_for: nil, priorities: 1], Map.fetch!(config, key) != default do
-      raise ArgumentError, "option #{inspect(key)} is not supported by the engine :nats; leave it out"
-    end
-
-    %{config | engine: PaymentQueue.Nats.Options.validate!(config.engine, config)}
+    engine = PaymentQueue.Nats.Options.validate!(config.engine, config)
+    %{plain!(config, @start, @in_nats, "PaymentQueue.start_link/1") | engine: engine}
   end
 
-  @doc "Milliseconds that an enqueue may take where the items are not in this VM."
-  @spec enqueue_timeout() :: pos_integer()
-  def enqueue_timeout, do: 5_000
+  @doc "A call's options, if a queue in NATS knows all that they ask for."
+  @spec in_nats!(map(), atom()) :: map()
+  def in_nats!(call, name), do: plain!(call, Map.fetch!(@calls, name), @call_in_nats, "PaymentQueue.#{name}")
+
+  @doc "The settings of a native queue, if a queue in NATS knows all that they ask for; what it knows, in its order."
+  @spec settings_in_nats!(PaymentQueue.Native.settings()) :: PaymentQueue.Nats.Native.limits()
+  def settings_in_nats!(settings) do
+    config = @settings |> Enum.zip(Tuple.to_list(settings)) |> Map.new()
+    _ = plain!(config, Keyword.take(@start, @settings), @limits, "PaymentQueue.configure/2")
+    @limits |> Enum.map(&Map.fetch!(config, &1)) |> List.to_tuple()
+  end
+
+  @doc "The settings of a native queue out of those of one in NATS."
+  @spec settings_of_nats(PaymentQueue.Nats.Native.limits()) :: PaymentQueue.Native.settings()
+  def settings_of_nats(limits) do
+    known = @limits |> Enum.zip(Tuple.to_list(limits)) |> Map.new()
+    @start |> Keyword.take(@settings) |> defaults() |> Map.merge(known) |> settings()
+  end
+
+  # What is not among the supported options must be as if nobody had named it: refused rather than ignored.
+  defp plain!(config, schema, supported, where) do
+    for {key, {_type, default}} <- schema, key not in supported, Map.fetch!(config, key) != default do
+      raise ArgumentError,
+            "option #{inspect(key)} of #{where} is not supported by the engine :nats (got: #{show(config[key])}); " <>
+              "leave it out. Supported: #{Enum.map_join(supported, ", ", &inspect/1)}"
+    end
+
+    config
+  end
 
   @doc "Validates the options of one call and fills in the defaults."
   @spec call!(atom(), keyword()) :: map()
@@ -241,6 +271,20 @@ defmodule PaymentQueue.Options do
     end
   end
 
+  # What is on disk has a place there, and what is not has none.
+  defp place!(%{durability: :none, dir: nil} = config), do: config
+  defp place!(%{durability: :none, dir: dir}), do: invalid!(:dir, dir, "nothing without durability: :async or :sync")
+  defp place!(%{durability: durability, dir: nil}), do: invalid!(:durability, durability, ":none without dir:")
+
+  # The disk keeps neither yet.
+  defp place!(%{priorities: priorities}) when priorities > 1,
+    do: invalid!(:priorities, priorities, "1 with durability:")
+
+  defp place!(%{unique_for: unique_for}) when unique_for != nil,
+    do: invalid!(:unique_for, unique_for, "nil with durability:")
+
+  defp place!(config), do: config
+
   # --- types -------------------------------------------------------------------------------------------------------
 
   defp check!(:name, option, value) do
@@ -265,6 +309,18 @@ defmodule PaymentQueue.Options do
 
   defp check!(:boolean, _option, value) when is_boolean(value), do: value
   defp check!(:boolean, option, value), do: invalid!(option, value, "true or false")
+
+  defp check!({:one_of, allowed}, option, value) do
+    if value in allowed, do: value, else: invalid!(option, value, Enum.map_join(allowed, ", ", &inspect/1))
+  end
+
+  defp check!(:dir, _option, nil), do: nil
+
+  defp check!(:dir, option, value) do
+    if is_binary(value) and value != "" and String.valid?(value) and not String.contains?(value, <<0>>),
+      do: Path.expand(value),
+      else: invalid!(option, value, "the path of a directory, as a string")
+  end
 
   # The function answers `{:ok, value}` or `{:error, what is allowed}`.
   defp check!({:custom, fun}, option, value) do

@@ -17,9 +17,9 @@ defmodule PaymentQueue.Reason do
     end
   end
 
-  @doc "The reason out of its bytes."
+  @doc "The reason out of its bytes, which may come from disk; `{:undecodable, bytes}` for one that may not be decoded."
   @spec decode(binary()) :: term()
-  def decode(bytes), do: :erlang.binary_to_term(bytes)
+  def decode(bytes), do: PaymentQueue.Durable.Decoding.decode!(bytes)
 
   @doc """
   One line about the reason for the log. Shown in full: atoms, numbers, short texts, and tuples and short lists of such.

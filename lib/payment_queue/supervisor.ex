@@ -4,6 +4,7 @@ defmodule PaymentQueue.Supervisor do
   # finds it again, an orderly stop closes it, a kill leaves it as it is.
   #
   #     PaymentQueue.Supervisor (one_for_one, registered per queue)
+  #     ├── Durable.Flusher         only on disk; waits for the last writes (first in, so last out)
   #     ├── Workers.Pool            only with a handler; starts, counts, replaces and stops the workers
   #     │   └── DynamicSupervisor
   #     │       ├── Workers.Worker  one process: takes, runs the handler, settles
@@ -13,7 +14,7 @@ defmodule PaymentQueue.Supervisor do
 
   use Supervisor
 
-  alias PaymentQueue.{Native, Nats, Options}
+  alias PaymentQueue.{Durable, Native, Nats, Options}
   alias PaymentQueue.Telemetry.{Events, Poller}
   alias PaymentQueue.Workers.{Gate, Pool}
 
@@ -30,10 +31,11 @@ defmodule PaymentQueue.Supervisor do
     end
   end
 
+  # A queue stays where it was first opened, as long as the VM lives.
   defp open(%{engine: nil} = config) do
     if Nats.queue?(config.name),
       do: {:error, {:engine, "the queue runs in this VM with the engine :nats"}},
-      else: Native.open(config.name, Options.settings(config))
+      else: open_here(config)
   end
 
   defp open(config) do
@@ -42,13 +44,17 @@ defmodule PaymentQueue.Supervisor do
       else: Nats.open(config)
   end
 
-  defp children(config), do: pool_of(config) ++ poller(config) ++ [{Gate, config}]
+  defp open_here(%{durability: :none} = config), do: Native.open(config.name, Options.settings(config))
+  defp open_here(config), do: Durable.open(config)
+
+  defp children(config), do: flusher(config) ++ pool_of(config) ++ poller(config) ++ [{Gate, config}]
+
+  defp flusher(%{durability: :none}), do: []
+  defp flusher(config), do: [{Durable.Flusher, config}]
 
   defp pool_of(%{handler: nil}), do: []
   defp pool_of(config), do: [{Pool, config}]
 
-  # Its depths are atomic reads, which a server's are not.
-  defp poller(%{engine: engine}) when engine != nil, do: []
   defp poller(%{telemetry: %{interval: :infinity}}), do: []
   defp poller(config), do: if(Events.enabled?(), do: [{Poller, config}], else: [])
 

@@ -132,7 +132,16 @@ defmodule PaymentQueue.Taking do
       :empty when timeout == 0 -> :empty
       :empty -> dequeue_wait(queue, deadline(timeout))
       {:large, {format, bytes}, wait} -> {:ok, Payload.decode(format, bytes), wait}
+      {:leased, lease, wait} -> dequeue_leased(queue, lease, wait, timeout)
       {:error, :queue_unavailable} -> Nats.dequeue(queue, timeout)
+    end
+  end
+
+  defp dequeue_leased(queue, lease, wait, timeout) do
+    with {:ok, payload} <- Payload.fetch_large(lease), :ok <- Native.ack(lease) do
+      {:ok, payload, wait}
+    else
+      {:error, :stale_lease} -> dequeue(queue, timeout)
     end
   end
 

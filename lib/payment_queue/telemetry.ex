@@ -110,7 +110,7 @@ defmodule PaymentQueue.Telemetry do
   (`[:broadway, :processor, :message, :start]` and so on). The events of queues are the same.
   """
 
-  alias PaymentQueue.{Operations, Options}
+  alias PaymentQueue.{JSON, Operations, Options}
   alias PaymentQueue.Telemetry.{DefaultLogger, Events}
 
   @logger "payment_queue-default-logger"
@@ -139,10 +139,14 @@ defmodule PaymentQueue.Telemetry do
     end
   end
 
-  @doc "Emits `[:payment_queue, :queue, :depth]` for a queue now. Costs some microseconds on a dirty scheduler."
+  @doc """
+  Emits `[:payment_queue, :queue, :depth]` for a queue now. Costs some microseconds on a dirty scheduler; a queue in NATS is asked
+  for at its servers, for at most a second, and emits nothing if they do not answer.
+  """
   @spec emit_depth(PaymentQueue.queue()) :: :ok
   def emit_depth(queue \\ :default) do
-    _ = queue |> Events.depth() |> Operations.known!(queue)
+    # Servers that do not answer have no depth; a queue that was never started is a mistake.
+    with {:error, :queue_unavailable} <- Events.depth(queue), do: Operations.call(queue, :state)
     :ok
   end
 
@@ -152,7 +156,7 @@ defmodule PaymentQueue.Telemetry do
     * `level:` of all lines (default `:info`)
     * `events:` which categories: `:all` (default) or a list of `:item`, `:batch`, `:enqueue`, `:worker`, `:queue`. A busy
       queue writes two lines for each item, and one for each refusal; `[:worker, :queue]` stays quiet under any load.
-    * `encode:` `true` for JSON, by `JSON`, `:json` or Jason, whichever there is; `false` (default) for a structured report
+    * `encode:` `true` for JSON, by `JSON`, `:json`, Jason or jiffy, whichever there is; `false` (default) for a structured report
 
   `{:error, :already_exists}`: it is attached. Without `:telemetry`, or without a JSON library for `encode: true`, it raises
   `ArgumentError`.
@@ -167,7 +171,9 @@ defmodule PaymentQueue.Telemetry do
   def attach_default_logger(opts) do
     %{level: level, events: events, encode: encode} = Options.call!(:attach_default_logger, opts)
     telemetry!()
-    config = %{level: level, encode: if(encode, do: encoder!())}
+    # It raises where there is none: now, and not at the first event.
+    if encode, do: JSON.library!()
+    config = %{level: level, encode: encode}
     apply(:telemetry, :attach_many, [@logger, events(events), &DefaultLogger.handle_event/4, config])
   end
 
@@ -183,11 +189,5 @@ defmodule PaymentQueue.Telemetry do
       raise ArgumentError,
             "the application :telemetry is not available. Add {:telemetry, \"~> 1.0\"} to your dependencies"
     end
-  end
-
-  defp encoder! do
-    DefaultLogger.encoder() ||
-      raise ArgumentError,
-            "encode: true needs JSON (Elixir 1.18), :json (OTP 27) or Jason, and none of them is available"
   end
 end

@@ -1,7 +1,7 @@
 defmodule PaymentQueue.Bench.ReportTest do
   use ExUnit.Case, async: true
 
-  alias PaymentQueue.Bench.{Cell, Charts, Core, HtmlReport, Json, JsonReport, Model, Numbers, Schedulers, Text, Wrk}
+  alias PaymentQueue.Bench.{Cell, Charts, Core, HtmlReport, JsonReport, Model, Numbers, Schedulers, Text, Wrk}
 
   defp spread(numbers) do
     %{median: Enum.at(Enum.sort(numbers), 1), min: Enum.min(numbers), max: Enum.max(numbers), rounds: numbers}
@@ -83,20 +83,8 @@ defmodule PaymentQueue.Bench.ReportTest do
   end
 
   describe "JSON" do
-    test "is read by a real reader as what was written" do
-      value = %{
-        "text" => "a \"quoted\" \\ line\nwith\ttabs, </script>, ü, 😀 and \u2028",
-        "numbers" => [0, -1, 1.5, 1.0e-7, 123_456_789_012],
-        "none" => nil,
-        "yes" => true,
-        "map" => %{"empty" => %{}, "list" => []}
-      }
-
-      assert value |> Json.encode() |> decode() == value
-    end
-
     test "cannot end the script that it stands in" do
-      refute IO.iodata_to_binary(Json.encode("</script><!--")) =~ "<"
+      refute HtmlReport.escape_script(~s({"a":"</script><!--"})) =~ "<"
     end
 
     test "of a report follows its schema" do

@@ -3,7 +3,7 @@ defmodule PaymentQueue.Guides.MigratingTest do
   # which it is a literal part), the rest here. Not async, because a guide uses the default names.
   use PaymentQueue.QueueCase
 
-  alias PaymentQueue.{Guides, Migration, OldQueue}
+  alias PaymentQueue.{Guide, Migration, OldQueue}
 
   defmodule Elixir.MyApp.PaymentServer do
     use GenServer
@@ -48,7 +48,8 @@ defmodule PaymentQueue.Guides.MigratingTest do
     assert length(sources) > 5
 
     {of_the_example, others} =
-      Guides.blocks("migrating.md")
+      Guide.blocks("guides/migrating.md")
+      |> Enum.map(& &1.code)
       |> Enum.reject(&(&1 =~ "iex>"))
       |> Enum.split_with(fn block -> Enum.any?(sources, &String.contains?(&1, block)) end)
 

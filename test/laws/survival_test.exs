@@ -50,7 +50,7 @@ defmodule PaymentQueue.Laws.SurvivalTest do
 
     owner =
       spawn(fn ->
-        {:ok, tree} = PaymentQueue.start_link(name: name)
+        {:ok, tree} = PaymentQueue.start_link([name: name] ++ place())
         :ok = PaymentQueue.enqueue({:from, self()}, queue: name)
         Process.unlink(tree)
         Process.exit(tree, :kill)
@@ -62,7 +62,7 @@ defmodule PaymentQueue.Laws.SurvivalTest do
 
   defp start_unlinked(opts) do
     Actor.run(actor(), fn ->
-      {:ok, tree} = PaymentQueue.start_link(opts)
+      {:ok, tree} = PaymentQueue.start_link(opts ++ place())
       Process.unlink(tree)
       {:ok, tree}
     end)

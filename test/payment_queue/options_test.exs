@@ -61,11 +61,8 @@ defmodule PaymentQueue.OptionsTest do
     end
 
     test "what comes later is refused, not ignored; its default is accepted" do
-      for option <- [durability: :sync] do
-        assert refused([option]) =~ "#{inspect(elem(option, 0))} is not supported yet"
-      end
-
-      queue!(durability: :none, engine: nil)
+      assert refused(order: :lifo) =~ ":order is not supported yet"
+      queue!(order: :fifo, partition: nil)
     end
 
     test "there are 1 to 16 priorities" do
@@ -85,6 +82,20 @@ defmodule PaymentQueue.OptionsTest do
 
       for limit <- [nil, {1, 1}, {100_000, 4_294_967_295}],
           do: assert(%{rate_limit: ^limit} = PaymentQueue.info(queue!(rate_limit: limit)))
+    end
+
+    test "durability and dir go together" do
+      assert refused(durability: :sync) =~ ~r/:durability: :sync; allowed: :none without dir:/
+      assert refused(dir: "/tmp/x") =~ ~r/:dir: "\/tmp\/x"; allowed: nothing without durability/
+      assert refused(durability: :always, dir: "x") =~ "allowed: :none, :async, :sync"
+
+      for dir <- ["", :dir, <<0>>, <<255>>],
+          do: assert(refused(durability: :sync, dir: dir) =~ "the path of a directory")
+    end
+
+    test "what the disk does not keep yet is refused" do
+      assert refused(durability: :sync, dir: "x", priorities: 2) =~ ":priorities: 2; allowed: 1 with durability:"
+      assert refused(durability: :async, dir: "x", unique_for: 5) =~ ":unique_for: 5; allowed: nil with durability:"
     end
 
     test "options are a keyword list" do

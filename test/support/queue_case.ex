@@ -15,11 +15,42 @@ defmodule PaymentQueue.QueueCase do
     end
   end
 
-  @doc "Starts a queue that never was before, and stops it with the test."
+  @doc """
+  Starts a queue that never was before, and stops it with the test. With `PAYMENT_QUEUE_TEST_DURABILITY=async` or `sync` in the
+  environment its items are on disk: the laws are the same wherever items live.
+  """
   def queue!(opts \\ []) do
     name = Keyword.get_lazy(opts, :name, &new_name/0)
-    start_supervised!({PaymentQueue, Keyword.merge([name: name, shutdown: 100], opts)}, id: name, restart: :temporary)
+    opts = Keyword.merge([name: name, shutdown: 100] ++ place(), opts)
+    start_supervised!({PaymentQueue, opts}, id: name, restart: :temporary)
     name
+  end
+
+  @doc "The options that say where the items of the tests' queues live."
+  def place do
+    case System.get_env("PAYMENT_QUEUE_TEST_DURABILITY", "none") do
+      "none" -> []
+      durability when durability in ["async", "sync"] -> [durability: String.to_atom(durability), dir: scratch()]
+    end
+  end
+
+  @doc "Bytes that an item of the tests' queues counts beside its payload: its number, if it is on disk."
+  def own_bytes, do: if(place() == [], do: 0, else: 8)
+
+  @doc "A directory of the test's own, gone with the test."
+  def scratch_dir do
+    dir = Path.join(System.tmp_dir!(), "payment_queue_#{System.pid()}_#{System.unique_integer([:positive])}")
+    File.mkdir_p!(dir)
+    ExUnit.Callbacks.on_exit(fn -> File.rm_rf!(dir) end)
+    dir
+  end
+
+  # One for the whole run: queues stay open as long as the VM lives.
+  defp scratch do
+    dir = Path.join(System.tmp_dir!(), "payment_queue_test_#{System.pid()}")
+    unless File.exists?(dir), do: System.at_exit(fn _ -> File.rm_rf!(dir) end)
+    File.mkdir_p!(dir)
+    dir
   end
 
   @doc "A name for a queue that never was before."

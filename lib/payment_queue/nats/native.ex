@@ -80,8 +80,21 @@ defmodule PaymentQueue.Nats.Native do
   @spec stats(non_neg_integer()) :: token()
   def stats(_index), do: err()
 
-  @spec info(non_neg_integer()) :: token()
-  def info(_index), do: err()
+  @doc "Answers `{:ok, {waiting, in_flight, bytes, oldest_ms, dead}}` or `{:error, text}`."
+  @spec info(non_neg_integer(), pos_integer()) :: token()
+  def info(_index, _within_ms), do: err()
+
+  @doc "What this node did, as `PaymentQueue.Nats` names it."
+  @spec counters(non_neg_integer()) :: [non_neg_integer()]
+  def counters(_index), do: err()
+
+  @doc "Takers that wait on this node."
+  @spec parked(non_neg_integer()) :: non_neg_integer()
+  def parked(_index), do: err()
+
+  @doc "Whether this node's connection is up, as far as it knows."
+  @spec connected(non_neg_integer()) :: boolean()
+  def connected(_index), do: err()
 
   @spec peek(non_neg_integer(), non_neg_integer()) :: token()
   def peek(_index, _n), do: err()

@@ -4,30 +4,19 @@ defmodule PaymentQueue.Telemetry.DefaultLogger do
 
   require Logger
 
-  alias PaymentQueue.Reason
+  alias PaymentQueue.{JSON, Reason}
 
   @durations [:duration, :queue_time]
   @hidden [:telemetry_span_context, :payload, :payloads, :kind, :reason, :stacktrace, :worker]
 
-  @doc "The function that turns a map into JSON with what the host has, or nil."
-  @spec encoder() :: (map() -> iodata()) | nil
-  def encoder do
-    cond do
-      Code.ensure_loaded?(JSON) -> fn line -> apply(JSON, :encode!, [line]) end
-      Code.ensure_loaded?(:json) -> fn line -> apply(:json, :encode, [line]) end
-      Code.ensure_loaded?(Jason) -> fn line -> apply(Jason, :encode!, [line]) end
-      true -> nil
-    end
-  end
-
   @doc false
-  @spec handle_event([atom()], map(), map(), %{level: Logger.level(), encode: (map() -> iodata()) | nil}) :: :ok
+  @spec handle_event([atom()], map(), map(), %{level: Logger.level(), encode: boolean()}) :: :ok
   def handle_event([:payment_queue | event], measurements, metadata, %{level: level, encode: encode}) do
     Logger.log(
       level,
       fn ->
         line = line(event, measurements, metadata)
-        if encode, do: line |> encode.() |> IO.iodata_to_binary(), else: line
+        if encode, do: line |> JSON.encode!() |> IO.iodata_to_binary(), else: line
       end,
       queue: metadata.queue
     )

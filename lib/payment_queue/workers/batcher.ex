@@ -89,10 +89,7 @@ defmodule PaymentQueue.Workers.Batcher do
     Worker.unwatch(timer)
     span = if span, do: Span.handled(span)
 
-    settled =
-      Enum.zip_with([outcomes, leases, payloads], fn [outcome, lease, payload] ->
-        Outcome.settle(outcome, lease, payload, state.queue, state.backoff)
-      end)
+    settled = Outcome.settle_all(outcomes, leases, payloads, state.queue, state.backoff)
 
     # As in `Workers.Worker`: what is stale was expired by the watchdog, which has ended the span.
     if :stale in settled, do: Worker.stale()

@@ -38,6 +38,23 @@ defmodule PaymentQueue.Workers.Outcome do
     end
   end
 
+  @doc "As `settle/5`, for the items of a batch in their order. A batch that all went well is settled in one call."
+  @spec settle_all([Handler.outcome()], [Native.lease()], [term()], atom(), Backoff.t()) :: [done()]
+  def settle_all(outcomes, leases, payloads, queue, backoff) do
+    if Enum.all?(outcomes, &(&1 == :ok)) do
+      acked(PaymentQueue.ack_many(leases), leases)
+    else
+      Enum.zip_with([outcomes, leases, payloads], fn [outcome, lease, payload] ->
+        settle(outcome, lease, payload, queue, backoff)
+      end)
+    end
+  end
+
+  defp acked(:ok, leases), do: Enum.map(leases, fn _ -> :success end)
+
+  defp acked({:error, {:stale_lease, stale}}, leases),
+    do: Enum.map(leases, fn lease -> if lease in stale, do: :stale, else: :success end)
+
   defp settled(:ok, done), do: done
   # An end that NATS did not confirm is like a stale lease: the item is delivered again.
   defp settled({:error, _}, _done), do: :stale

@@ -13,10 +13,13 @@ static CLOCK: LazyLock<(Clock, u64)> = LazyLock::new(|| {
     (clock, start)
 });
 
-/// Nanoseconds since the first use of the clock in this process.
+/// What the clock shows at its first use in this process: 36 years, so that there is a time for what was accepted before.
+const BEFORE: u64 = 1 << 60;
+
+/// Nanoseconds on a clock that only goes forward.
 pub(crate) fn now_ns() -> u64 {
     let (clock, start) = &*CLOCK;
-    let now = clock.delta_as_nanos(*start, clock.raw());
+    let now = BEFORE + clock.delta_as_nanos(*start, clock.raw());
     #[cfg(test)]
     let now = now + SKIPPED.get();
     now

@@ -27,12 +27,12 @@ impl DeadLetters {
         Self { letters: Mutex::new(Letters::default()) }
     }
 
-    /// Keeps the letter, and drops the oldest past `max`. Returns those.
-    pub(crate) fn push(&self, item: Item, reason: Vec<u8>, max: u64) -> Vec<DeadItem> {
+    /// Keeps the letter, and gives out those that it drops: the oldest past `max`.
+    pub(crate) fn push(&self, letter: DeadItem, max: u64) -> Vec<DeadItem> {
         let mut dropped = Vec::new();
         let mut letters = self.letters.lock();
-        letters.bytes += item.payload.memory() + reason.len() as u64;
-        letters.oldest_first.push_back(DeadItem { item, reason, died_at: SystemTime::now() });
+        letters.bytes += letter.item.payload.memory() + letter.reason.len() as u64;
+        letters.oldest_first.push_back(letter);
         // Two at the most: a lowered `max` takes effect over the next letters, never in one long call.
         for _ in 0..2 {
             if letters.oldest_first.len() as u64 > max

@@ -27,6 +27,12 @@ const SEGMENT: u64 = 8192;
 #[cfg(loom)]
 const SEGMENT: u64 = 8;
 
+/// Where a lane begins. The places before it are for items that were restored to the head: older than all in the lane.
+#[cfg(not(loom))]
+const FIRST: u64 = 1 << 40;
+#[cfg(loom)]
+const FIRST: u64 = 0;
+
 /// Words before the payload: the header, and the time of acceptance.
 const META: u64 = 2;
 
@@ -221,9 +227,9 @@ enum Side {
 impl Lane {
     pub(crate) fn new() -> Self {
         Self {
-            head: CachePadded::new(AtomicU64::new(0)),
-            tail: CachePadded::new(AtomicU64::new(0)),
-            directory: RwLock::new(Directory { base: 0, segments: VecDeque::new() }),
+            head: CachePadded::new(AtomicU64::new(FIRST)),
+            tail: CachePadded::new(AtomicU64::new(FIRST)),
+            directory: RwLock::new(Directory { base: FIRST / SEGMENT, segments: VecDeque::new() }),
             #[cfg(not(loom))]
             id: recent::next_lane_id(),
         }

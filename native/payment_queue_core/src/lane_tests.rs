@@ -149,7 +149,8 @@ fn drops_what_is_left() {
     assert_eq!(std::sync::Arc::strong_count(&payload), 10);
     drop(lane);
     // The thread's memory of the last segment goes with the next lane that it uses.
-    for _ in 0..4 {
+    // Other tests make lanes meanwhile, and the memory has a place for every fourth.
+    for _ in 0..64 {
         let other = Lane::new();
         push(&other, b"x");
         pop_any(&other);

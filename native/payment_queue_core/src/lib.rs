@@ -12,6 +12,7 @@ mod fresh;
 mod front;
 mod histogram;
 mod item;
+mod journal;
 mod lane;
 mod limit;
 mod queue;
@@ -28,10 +29,11 @@ pub use consumer::Lease;
 pub use error::{Refusal, StaleLease, TooManyQueues};
 pub use fresh::MAX_PRIORITIES;
 pub use histogram::{Histogram, Percentiles};
+pub use journal::{Fate, Journal};
 pub use limit::RateLimit;
 pub use queue::{
-    Batch, DeadLetter, Delivery, Event, How, Info, Outcome, Park, Peeked, Queue, Refused, Settings, State, Stats, Take,
-    Wakes,
+    Batch, DeadLetter, Delivery, Event, How, Info, Outcome, Park, Peeked, Queue, Refused, Reservation, Restored,
+    Settings, State, Stats, Take, Wakes,
 };
 pub use registry::{MAX_QUEUES, Registry};
 pub use room::{MAX_BYTES, MAX_CAPACITY};

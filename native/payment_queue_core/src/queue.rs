@@ -15,6 +15,7 @@ mod inspect;
 mod operate;
 mod park;
 mod rate;
+mod restore;
 mod settle;
 mod tagged;
 mod take;
@@ -22,6 +23,7 @@ mod take;
 pub use enqueue::Refused;
 pub use inspect::{DeadLetter, Info, Peeked, Stats};
 pub use park::Park;
+pub use restore::{Reservation, Restored};
 pub use settle::Outcome;
 pub use tagged::How;
 pub use take::{Batch, Delivery, Take};
@@ -32,6 +34,7 @@ use crate::counters::Counters;
 use crate::dead::DeadLetters;
 use crate::fresh::{Fresh, MAX_PRIORITIES};
 use crate::front::Front;
+use crate::journal::Journals;
 use crate::lane::MAX_LEN;
 use crate::limit::{Limiter, RateLimit};
 use crate::room::Room;
@@ -183,6 +186,7 @@ pub type Wakes<T> = Vec<(T, Event)>;
 pub struct Queue<T> {
     index: u32,
     limits: Limits,
+    journals: Journals,
     room: Room,
     fresh: Fresh,
     front: Front,
@@ -205,6 +209,8 @@ struct RareCounts {
     purged: AtomicU64,
     /// Items refused because their key was taken.
     duplicates: AtomicU64,
+    /// Items put back, other than to the tail.
+    restored: AtomicU64,
     /// Bytes of payloads that live outside the lane's segments.
     large_bytes: AtomicU64,
 }
@@ -233,6 +239,7 @@ impl<T: Clone + PartialEq> Queue<T> {
                 priorities: AtomicU8::new(1),
                 gate: AtomicU8::new(0),
             },
+            journals: Journals::default(),
             room: Room::new(),
             fresh: Fresh::new(),
             front: Front::new(),

@@ -4,7 +4,7 @@ use crate::desk::Message;
 use crate::error::{Failure, Refusal, SettleError};
 use crate::inspect::messages_from;
 use crate::open::{Queue, Shared};
-use crate::publish::{self, Stored};
+use crate::publish;
 use crate::runtime;
 use crate::settle;
 use crate::wire::{self, Payload};
@@ -74,7 +74,7 @@ pub(crate) async fn to_dead(shared: &Shared, message: &Message, reason: &[u8]) -
 }
 
 /// Under the id of its place in the queue: of two copies of one item, the second is none.
-async fn copy(shared: &Shared, message: &Message, reason: &[u8]) -> Result<Stored, Refusal> {
+async fn copy(shared: &Shared, message: &Message, reason: &[u8]) -> Result<(), Refusal> {
     let id = format!("dead-{}", message.sequence);
     let deadline = Instant::now() + shared.settings.ack_wait;
     let mut headers = message.payload.headers();
@@ -82,9 +82,9 @@ async fn copy(shared: &Shared, message: &Message, reason: &[u8]) -> Result<Store
     let bare = headers.clone();
     headers.insert(wire::REASON, wire::to_hex(reason));
     let bytes = &message.payload.bytes;
-    match publish::publish(shared, &shared.dead_subject, &id, headers, bytes.clone(), deadline).await {
+    match publish::publish(shared, &shared.dead_subject, id.clone(), headers, bytes.clone(), deadline).await {
         Err(Refusal::TooLarge) => {
-            publish::publish(shared, &shared.dead_subject, &id, bare, bytes.clone(), deadline).await
+            publish::publish(shared, &shared.dead_subject, id, bare, bytes.clone(), deadline).await
         }
         other => other,
     }
@@ -97,8 +97,8 @@ async fn requeue(shared: &Shared, n: usize) -> Result<usize, Failure> {
         let payload = Payload::of(&message.payload, Some(&message.headers));
         let id = format!("requeued-{}-{}", message.sequence, message.time.unix_timestamp_nanos());
         let deadline = Instant::now() + REQUEUE;
-        match publish::publish(shared, &shared.subject, &id, payload.headers(), payload.bytes, deadline).await {
-            Ok(_) => {}
+        match publish::publish(shared, &shared.subject, id, payload.headers(), payload.bytes, deadline).await {
+            Ok(()) => {}
             Err(Refusal::Full) => return Ok(done),
             Err(refusal) => return Err(Failure(format!("cannot requeue: {refusal:?}"))),
         }

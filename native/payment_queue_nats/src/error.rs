@@ -1,8 +1,7 @@
 //! What can go wrong, as callers are told it.
 
+use crate::post::Answer;
 use async_nats::jetstream;
-use async_nats::jetstream::context::{PublishError, PublishErrorKind};
-use std::error::Error as _;
 use std::fmt;
 
 /// Why an item was not accepted.
@@ -68,31 +67,14 @@ impl Failure {
     }
 }
 
-/// What the failure of one attempt to publish says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PublishFailure {
-    Full,
-    TooLarge,
-    /// Trying again may help, and the server may have stored the message.
-    Unknown,
-}
-
-impl From<PublishError> for PublishFailure {
-    fn from(error: PublishError) -> Self {
-        if error.kind() == PublishErrorKind::MaxPayloadExceeded {
-            return Self::TooLarge;
-        }
-        // The code is that of every failed store: the description tells a full stream from a broken one.
-        match error.source().and_then(|source| source.downcast_ref::<jetstream::Error>()) {
-            Some(error) if is_limit(error) => Self::Full,
-            Some(error) if error.to_string().contains("message size exceeds maximum") => Self::TooLarge,
-            _ => Self::Unknown,
-        }
-    }
-}
-
-fn is_limit(error: &jetstream::Error) -> bool {
+/// What the server's refusal of a publish says; `None`: asking again may help, and the server may have stored the message.
+pub(crate) fn answer(error: &jetstream::Error) -> Option<Answer> {
     let text = error.to_string();
-    error.error_code() == jetstream::ErrorCode::STREAM_STORE_FAILED
+    // The code is that of every failed store: the description tells a full stream from a broken one.
+    if error.error_code() == jetstream::ErrorCode::STREAM_STORE_FAILED
         && (text.contains("maximum messages exceeded") || text.contains("maximum bytes exceeded"))
+    {
+        return Some(Answer::Full);
+    }
+    text.contains("message size exceeds maximum").then_some(Answer::TooLarge)
 }

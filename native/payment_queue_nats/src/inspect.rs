@@ -6,11 +6,11 @@ use crate::open::{CONSUMER, Queue, Shared};
 use crate::wire::{self, Payload};
 use crate::{runtime, settle};
 use async_nats::Subject;
+use async_nats::connection::State;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How many items there are, on all nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Stats {
     pub in_flight: u64,
 }
 
-/// Everything about a queue.
+/// What the servers know of a queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Info {
     /// How many items.
@@ -32,12 +32,6 @@ pub struct Info {
     pub oldest_ms: u64,
     /// Dead letters.
     pub dead: u64,
-    /// Takers that wait on this node.
-    pub parked: usize,
-    /// Whether this node's connection is up.
-    pub connected: bool,
-    /// What this node did.
-    pub done: Done,
 }
 
 impl Queue {
@@ -47,10 +41,31 @@ impl Queue {
         runtime::spawn(async move { done(stats(&shared).await) });
     }
 
-    /// Everything.
-    pub fn info(&self, done: impl FnOnce(Result<Info, Failure>) + Send + 'static) {
+    /// What the servers know, if they say so within the time.
+    pub fn info(&self, within: Duration, done: impl FnOnce(Result<Info, Failure>) + Send + 'static) {
         let shared = self.shared.clone();
-        runtime::spawn(async move { done(info(&shared).await) });
+        runtime::spawn(async move {
+            let late = |_| Err(Failure(format!("no answer within {} ms", within.as_millis())));
+            done(timeout(within, info(&shared)).await.unwrap_or_else(late));
+        });
+    }
+
+    /// What this node did since it opened the queue.
+    #[must_use]
+    pub fn done(&self) -> Done {
+        self.shared.counters.read()
+    }
+
+    /// Takers that wait on this node.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.shared.desk.lock().parked()
+    }
+
+    /// Whether this node's connection is up, as far as it knows.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.shared.client.connection_state() == State::Connected
     }
 
     /// The oldest `n` items that were never delivered.
@@ -92,19 +107,18 @@ async fn stats(shared: &Shared) -> Result<Stats, Failure> {
     Ok(Stats { waiting: consumer.num_pending, in_flight: consumer.num_ack_pending as u64 })
 }
 
-async fn info(shared: &Arc<Shared>) -> Result<Info, Failure> {
-    let stats = stats(shared).await?;
-    let items = shared.stream.get_info().await.map_err(|error| Failure::of("stream", &error))?.state;
-    let dead = shared.dead.get_info().await.map_err(|error| Failure::of("stream", &error))?.state;
+async fn info(shared: &Shared) -> Result<Info, Failure> {
+    let state = async |stream: &Stream<()>| match stream.get_info().await {
+        Ok(info) => Ok(info.state),
+        Err(error) => Err(Failure::of("stream", &error)),
+    };
+    let (stats, items, dead) = tokio::try_join!(stats(shared), state(&shared.stream), state(&shared.dead))?;
     let first = (items.first_timestamp.unix_timestamp_nanos() / 1_000_000) as u64;
     Ok(Info {
         stats,
         bytes: items.bytes,
         oldest_ms: if items.messages == 0 { 0 } else { wire::now_ms().saturating_sub(first) },
         dead: dead.messages,
-        parked: shared.desk.lock().parked(),
-        connected: shared.client.connection_state() == async_nats::connection::State::Connected,
-        done: shared.counters.read(),
     })
 }
 

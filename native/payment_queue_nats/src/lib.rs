@@ -9,6 +9,7 @@ mod desk;
 mod error;
 mod inspect;
 mod open;
+mod post;
 mod publish;
 mod pull;
 mod runtime;
@@ -16,6 +17,7 @@ mod settings;
 mod settle;
 mod wire;
 
+pub use counters::Done;
 pub use dead::DeadLetter;
 pub use desk::{Delivery, Lease, Owner, Park};
 pub use error::{Failure, Refusal, SettleError, StaleLease};

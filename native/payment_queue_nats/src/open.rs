@@ -4,6 +4,7 @@ use crate::connect;
 use crate::counters::Counters;
 use crate::desk::Desk;
 use crate::error::Failure;
+use crate::post::Post;
 use crate::settings::{Connection, Limits, Settings};
 use crate::{pull, runtime, settle};
 use async_nats::jetstream::Context;
@@ -20,9 +21,6 @@ use tokio::sync::Notify;
 /// The consumer's name, the same on all nodes.
 pub(crate) const CONSUMER: &str = "workers";
 
-/// How long one attempt to publish or to settle waits for its answer. A failover takes longer, so there are several.
-pub(crate) const ATTEMPT: Duration = Duration::from_secs(2);
-
 /// How long a question about a stream waits.
 const QUESTION: Duration = Duration::from_secs(5);
 
@@ -38,7 +36,8 @@ pub struct Queue {
 pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) api: Context,
-    pub(crate) publisher: Context,
+    /// For what wants an answer on the hot path: items in, and leases that end.
+    pub(crate) post: Arc<Post>,
     pub(crate) subject: Subject,
     pub(crate) dead_subject: Subject,
     pub(crate) stream: Stream<()>,
@@ -64,7 +63,7 @@ impl Queue {
     pub async fn open(key: Vec<u8>, connection: Connection, settings: Settings) -> Result<Self, Failure> {
         let client = connect::shared(key, connection).await?;
         let api = ContextBuilder::new().timeout(QUESTION).build(client.clone());
-        let publisher = ContextBuilder::new().timeout(ATTEMPT).max_ack_inflight(100_000).build(client.clone());
+        let post = Post::open(&client).await?;
         configure(&api, &settings, settings.limits).await?;
         let stream = api.get_stream_no_info(&settings.stream).await.map_err(|error| Failure::of("stream", &error))?;
         let dead = api.get_stream_no_info(dead_name(&settings)).await.map_err(|error| Failure::of("stream", &error))?;
@@ -72,7 +71,7 @@ impl Queue {
         let shared = Arc::new(Shared {
             client,
             api,
-            publisher,
+            post,
             subject: subject(&settings).into(),
             dead_subject: dead_subject(&settings).into(),
             stream,

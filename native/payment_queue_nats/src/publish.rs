@@ -1,19 +1,20 @@
 //! An item in: published under one message id until the server has it, refuses it, or the time is over.
 
-use crate::error::{PublishFailure, Refusal};
-use crate::open::{ATTEMPT, OVERHEAD, Queue, Shared};
+use crate::error::{self, Refusal};
+use crate::open::{OVERHEAD, Queue, Shared};
+use crate::post::{Answer, Letter};
 use crate::runtime;
 use crate::wire::{self, Payload};
 use async_nats::header::NATS_MESSAGE_ID;
-use async_nats::jetstream::message::PublishMessage;
-use async_nats::{HeaderMap, Subject};
+use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::response::Response;
+use async_nats::{HeaderMap, Message, Subject};
 use bytes::Bytes;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout_at};
-
-/// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(100);
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// What is to be put into a queue.
 #[derive(Clone, Debug)]
@@ -29,8 +30,7 @@ pub struct Item {
 impl Queue {
     /// Publishes an item and calls `done` within the given time.
     pub fn enqueue(&self, item: Item, within: Duration, done: impl FnOnce(Result<(), Refusal>) + Send + 'static) {
-        let (shared, deadline) = (self.shared.clone(), Instant::now() + within);
-        runtime::spawn(async move { done(enqueue(&shared, item, deadline).await) });
+        enqueue(&self.shared, item, Instant::now() + within, done);
     }
 
     /// Publishes items one after the other and stops at the first that is refused: the number says how many are in.
@@ -44,7 +44,11 @@ impl Queue {
         runtime::spawn(async move {
             let mut accepted = 0;
             for item in items {
-                if let Err(refusal) = enqueue(&shared, item, deadline).await {
+                let (sender, answer) = oneshot::channel();
+                enqueue(&shared, item, deadline, |answer| {
+                    let _ = sender.send(answer);
+                });
+                if let Err(refusal) = answer.await.unwrap_or(Err(Refusal::Unavailable)) {
                     return done(Err((refusal, accepted)));
                 }
                 accepted += 1;
@@ -54,13 +58,15 @@ impl Queue {
     }
 }
 
-async fn enqueue(shared: &Shared, item: Item, deadline: Instant) -> Result<(), Refusal> {
-    if shared.closed.load(Ordering::Relaxed) {
-        return Err(Refusal::Closed);
-    }
-    let size = item.payload.bytes.len();
-    if size > shared.limits.read().max_payload_bytes || size + OVERHEAD > shared.client.max_payload() {
-        return Err(Refusal::TooLarge);
+fn enqueue(
+    shared: &Arc<Shared>,
+    item: Item,
+    deadline: Instant,
+    done: impl FnOnce(Result<(), Refusal>) + Send + 'static,
+) {
+    if let Err(refusal) = admit(shared, &item) {
+        // Callbacks run on our own threads, always.
+        return runtime::spawn(async move { done(Err(refusal)) });
     }
     let mut headers = item.payload.headers();
     if !item.delay.is_zero() {
@@ -68,60 +74,64 @@ async fn enqueue(shared: &Shared, item: Item, deadline: Instant) -> Result<(), R
     }
     let theirs = item.id.is_some();
     let id = item.id.unwrap_or_else(|| nuid::next().to_string());
-    let result = publish(shared, &shared.subject, &id, headers, item.payload.bytes, deadline).await;
-    match result {
-        Ok(Stored::Now) => {}
-        Ok(Stored::Before) if theirs => return Err(Refusal::Duplicate),
-        Ok(_) => shared.counters.repeated.add(1),
-        Err(Refusal::Full) => {
+    let letter = letter(shared.subject.clone(), id, headers, item.payload.bytes, deadline);
+    let counting = shared.clone();
+    shared.post.send(letter, move |answer| done(accepted(&counting, answer, theirs)));
+}
+
+fn admit(shared: &Shared, item: &Item) -> Result<(), Refusal> {
+    if shared.closed.load(Ordering::Relaxed) {
+        return Err(Refusal::Closed);
+    }
+    let size = item.payload.bytes.len();
+    if size > shared.limits.read().max_payload_bytes || size + OVERHEAD > shared.client.max_payload() {
+        return Err(Refusal::TooLarge);
+    }
+    Ok(())
+}
+
+fn accepted(shared: &Shared, answer: Answer, theirs: bool) -> Result<(), Refusal> {
+    match answer {
+        Answer::Done => {}
+        Answer::Duplicate { maybe_ours: false } if theirs => return Err(Refusal::Duplicate),
+        Answer::Duplicate { .. } => shared.counters.repeated.add(1),
+        Answer::Full => {
             shared.counters.rejected_full.add(1);
             return Err(Refusal::Full);
         }
-        Err(refusal) => return Err(refusal),
+        Answer::TooLarge => return Err(Refusal::TooLarge),
+        Answer::Silence => return Err(Refusal::Unavailable),
     }
     shared.counters.enqueued.add(1);
     Ok(())
 }
 
-/// Where a published message is from.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Stored {
-    /// This publish stored it.
-    Now,
-    /// A message with this id was there.
-    Before,
-    /// A message with this id was there, and an earlier attempt of ours may have stored it.
-    MaybeBefore,
+fn letter(subject: Subject, id: String, mut headers: HeaderMap, payload: Bytes, deadline: Instant) -> Letter {
+    headers.insert(NATS_MESSAGE_ID, id);
+    Letter { subject, headers, payload, read, deadline }
 }
 
-/// Never answers `Closed` nor `Duplicate`.
+fn read(message: &Message) -> Option<Answer> {
+    match serde_json::from_slice(&message.payload).ok()? {
+        Response::Ok(PublishAck { duplicate: false, .. }) => Some(Answer::Done),
+        Response::Ok(_) => Some(Answer::Duplicate { maybe_ours: false }),
+        Response::Err { error } => error::answer(&error),
+    }
+}
+
+/// A message that is no new item: stored once this returns. Never answers `Closed` nor `Duplicate`.
 pub(crate) async fn publish(
     shared: &Shared,
     subject: &Subject,
-    id: &str,
-    mut headers: HeaderMap,
+    id: String,
+    headers: HeaderMap,
     payload: Bytes,
     deadline: Instant,
-) -> Result<Stored, Refusal> {
-    headers.insert(NATS_MESSAGE_ID, id);
-    // An attempt without an answer may have been heard.
-    let mut unknown = false;
-    loop {
-        let message = PublishMessage::build().payload(payload.clone()).headers(headers.clone());
-        let attempt = async { shared.publisher.send_publish(subject.clone(), message).await?.await };
-        let attempt = timeout_at(deadline.min(Instant::now() + ATTEMPT), attempt).await;
-        match attempt.map(|result| result.map_err(PublishFailure::from)) {
-            Ok(Ok(ack)) if !ack.duplicate => return Ok(Stored::Now),
-            Ok(Ok(_)) => return Ok(if unknown { Stored::MaybeBefore } else { Stored::Before }),
-            Ok(Err(PublishFailure::TooLarge)) => return Err(Refusal::TooLarge),
-            // After an unknown end it would be no honest answer: the message may be what filled the stream.
-            Ok(Err(PublishFailure::Full)) if !unknown => return Err(Refusal::Full),
-            Ok(Err(PublishFailure::Full)) => {}
-            Ok(Err(PublishFailure::Unknown)) | Err(_) => unknown = true,
-        }
-        if Instant::now() + PAUSE >= deadline {
-            return Err(Refusal::Unavailable);
-        }
-        sleep(PAUSE).await;
+) -> Result<(), Refusal> {
+    match shared.post.ask(letter(subject.clone(), id, headers, payload, deadline)).await {
+        Answer::Done | Answer::Duplicate { .. } => Ok(()),
+        Answer::Full => Err(Refusal::Full),
+        Answer::TooLarge => Err(Refusal::TooLarge),
+        Answer::Silence => Err(Refusal::Unavailable),
     }
 }

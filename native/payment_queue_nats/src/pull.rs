@@ -11,7 +11,7 @@ use crate::wire::{self, Payload};
 use crate::{dead, runtime};
 use async_nats::jetstream::consumer::pull::BatchConfig;
 use async_nats::{StatusCode, Subscriber};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,7 +106,13 @@ async fn serve(shared: Arc<Shared>, mut subscriber: Subscriber, mut requests: Re
         let (waits, idle) = (!requests.open.is_empty(), shared.desk.lock().has_ready());
         tokio::select! {
             message = subscriber.next() => match message {
-                Some(message) => requests.heard(&shared, message).await,
+                Some(message) => {
+                    requests.heard(&shared, message).await;
+                    // All that is here: what else is wanted is then asked for once.
+                    while let Some(Some(message)) = subscriber.next().now_or_never() {
+                        requests.heard(&shared, message).await;
+                    }
+                }
                 // The client was shut down; nothing of ours does that.
                 None => return,
             },
@@ -211,7 +217,7 @@ fn receive(shared: &Arc<Shared>, message: &async_nats::jetstream::Message) -> Op
         waited_ms: now.saturating_sub(due.unwrap_or(published)),
     };
     if let Some(due) = due.filter(|due| *due > now) {
-        settle::later(shared, item, Duration::from_millis(due - now));
+        settle::later(shared, &item, Duration::from_millis(due - now));
         return None;
     }
     if attempt > shared.limits.read().max_attempts {

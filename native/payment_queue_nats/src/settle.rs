@@ -3,16 +3,14 @@
 use crate::dead;
 use crate::desk::{Lease, Message, Owner, Will};
 use crate::error::{SettleError, StaleLease};
-use crate::open::{ATTEMPT, Queue, Shared};
+use crate::open::{Queue, Shared};
+use crate::post::{Answer, Letter};
 use crate::runtime;
-use async_nats::Request;
+use async_nats::HeaderMap;
 use async_nats::jetstream::AckKind;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
-
-/// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// What became of an item that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +35,14 @@ impl Queue {
     ) -> std::result::Result<(), StaleLease> {
         let message = self.end(lease)?;
         let shared = self.shared.clone();
-        runtime::spawn(async move { done(ack(&shared, &message).await) });
+        let letter = letter(&shared, &message, AckKind::Ack);
+        self.shared.post.send(letter, move |answer| {
+            let result = confirmed(answer);
+            if result.is_ok() {
+                shared.counters.settled.add(1);
+            }
+            done(result);
+        });
         Ok(())
     }
 
@@ -98,21 +103,21 @@ impl Queue {
         if self.shared.desk.lock().expire(lease, Will { delay, reason }) { Ok(()) } else { Err(StaleLease) }
     }
 
-    /// Gives back all that a dead owner held, in its order: at once, as its will says, or as dead letters.
+    /// Gives back all that a dead owner held, in its order: at once, as its will says, or as dead letters. Without a connection, as
+    /// soon as there is one, unless the server has given it to somebody else by then.
     pub fn owner_down(&self, owner: Owner) {
         let gone = self.shared.desk.lock().owner_down(owner);
-        if gone.is_empty() {
-            return;
-        }
-        let shared = self.shared.clone();
-        runtime::spawn(async move {
-            for (message, will) in gone {
-                let lost = || Will { delay: Duration::ZERO, reason: shared.settings.lost_reason.to_vec() };
-                let Will { delay, reason } = will.unwrap_or_else(lost);
-                // Unconfirmed, it comes back after the ack wait.
-                let _ = retry(&shared, message, delay, reason).await;
+        let max_attempts = self.shared.limits.read().max_attempts;
+        for (message, will) in gone {
+            let lost = || Will { delay: Duration::ZERO, reason: self.shared.settings.lost_reason.to_vec() };
+            let Will { delay, reason } = will.unwrap_or_else(lost);
+            if message.attempt >= max_attempts {
+                dead::bury(&self.shared, message, reason);
+            } else {
+                // Sent one after the other without waiting: the server gets them in this order.
+                self.shared.post.send(letter(&self.shared, &message, nak_kind(delay)), |_| {});
             }
-        });
+        }
     }
 
     fn end(&self, lease: Lease) -> std::result::Result<Message, StaleLease> {
@@ -120,14 +125,12 @@ impl Queue {
     }
 }
 
-pub(crate) async fn ack(shared: &Shared, message: &Message) -> Result<()> {
-    confirm(shared, message, AckKind::Ack).await?;
-    shared.counters.settled.add(1);
-    Ok(())
+fn nak_kind(delay: Duration) -> AckKind {
+    AckKind::Nak((!delay.is_zero()).then_some(delay))
 }
 
 async fn nak(shared: &Shared, message: &Message, delay: Duration) -> Result<()> {
-    confirm(shared, message, AckKind::Nak((!delay.is_zero()).then_some(delay))).await
+    confirm(shared, message, nak_kind(delay)).await
 }
 
 async fn retry(shared: &Shared, message: Message, delay: Duration, reason: Vec<u8>) -> Result<Retried> {
@@ -139,41 +142,39 @@ async fn retry(shared: &Shared, message: Message, delay: Duration, reason: Vec<u
     Ok(Retried::Again)
 }
 
-/// Until the server has answered, at most for the ack wait: then it gives the item to somebody else.
-pub(crate) async fn confirm(shared: &Shared, message: &Message, kind: AckKind) -> Result<()> {
-    let deadline = Instant::now() + shared.settings.ack_wait;
-    let payload: bytes::Bytes = kind.into();
-    loop {
-        let request = Request::new().payload(payload.clone()).timeout(Some(ATTEMPT));
-        if shared.client.send_request(message.reply.clone(), request).await.is_ok() {
-            return Ok(());
-        }
-        if Instant::now() + PAUSE >= deadline {
-            return Err(SettleError::Unavailable);
-        }
-        sleep(PAUSE).await;
+/// Until the server has answered. A message that comes back may be asked for until the server gives it to somebody else by itself,
+/// which is no sooner than two thirds of the ack wait from now: the last sign of life is at most a third of it ago.
+fn letter(shared: &Shared, message: &Message, kind: AckKind) -> Letter {
+    let wait = shared.settings.ack_wait;
+    let wait = if matches!(kind, AckKind::Nak(_)) { wait * 2 / 3 } else { wait };
+    Letter {
+        subject: message.reply.clone(),
+        headers: HeaderMap::new(),
+        payload: kind.into(),
+        // Whatever the server says, it has heard.
+        read: |_| Some(Answer::Done),
+        deadline: Instant::now() + wait,
     }
+}
+
+fn confirmed(answer: Answer) -> Result<()> {
+    if answer == Answer::Done { Ok(()) } else { Err(SettleError::Unavailable) }
+}
+
+pub(crate) async fn confirm(shared: &Shared, message: &Message, kind: AckKind) -> Result<()> {
+    confirmed(shared.post.ask(letter(shared, message, kind)).await)
 }
 
 /// An item that is not due: back to the server, which keeps it until then.
-pub(crate) fn later(shared: &Arc<Shared>, message: Message, delay: Duration) {
-    let shared = shared.clone();
-    runtime::spawn(async move {
-        let _ = nak(&shared, &message, delay).await;
-    });
+pub(crate) fn later(shared: &Shared, message: &Message, delay: Duration) {
+    shared.post.send(letter(shared, message, nak_kind(delay)), |_| {});
 }
 
-/// Items that nobody here has seen.
-pub(crate) fn hand_back(shared: &Arc<Shared>, messages: Vec<Message>) {
-    if messages.is_empty() {
-        return;
+/// Items that nobody here has seen, in their order.
+pub(crate) fn hand_back(shared: &Shared, messages: Vec<Message>) {
+    for message in messages {
+        shared.post.send(letter(shared, &message, nak_kind(Duration::ZERO)), |_| {});
     }
-    let shared = shared.clone();
-    runtime::spawn(async move {
-        for message in messages {
-            let _ = nak(&shared, &message, Duration::ZERO).await;
-        }
-    });
 }
 
 /// Tells the server, well within the ack wait, that we live and have these items still. Sleeps while there are none.

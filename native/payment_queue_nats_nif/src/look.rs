@@ -31,29 +31,41 @@ fn stats(env: Env, index: usize) -> NifResult<u64> {
     Ok(ask(env, |done| queue.stats(done), |env, stats| (stats.waiting, stats.in_flight).encode(env)))
 }
 
-/// `{{waiting, in flight}, bytes, oldest ms, dead, parked, connected?, [what this node did]}`
+/// `{waiting, in flight, bytes, oldest ms, dead}`
 #[rustler::nif]
-fn info(env: Env, index: usize) -> NifResult<u64> {
+fn info(env: Env, index: usize, within_ms: u64) -> NifResult<u64> {
     let queue = queue(index)?;
     Ok(ask(
         env,
-        |done| queue.info(done),
-        |env, info| {
-            let did = info.done;
-            let done = [
-                did.enqueued,
-                did.settled,
-                did.redelivered,
-                did.rejected_full,
-                did.dead,
-                did.requeued,
-                did.purged,
-                did.repeated,
-            ];
-            let stats = (info.stats.waiting, info.stats.in_flight);
-            (stats, info.bytes, info.oldest_ms, info.dead, info.parked, info.connected, done.to_vec()).encode(env)
-        },
+        |done| queue.info(Duration::from_millis(within_ms), done),
+        |env, info| (info.stats.waiting, info.stats.in_flight, info.bytes, info.oldest_ms, info.dead).encode(env),
     ))
+}
+
+/// What this node did: `PaymentQueue.Nats` has the names.
+#[rustler::nif]
+fn counters(index: usize) -> NifResult<Vec<u64>> {
+    let did = queue(index)?.done();
+    Ok(vec![
+        did.enqueued,
+        did.settled,
+        did.redelivered,
+        did.rejected_full,
+        did.dead,
+        did.requeued,
+        did.purged,
+        did.repeated,
+    ])
+}
+
+#[rustler::nif]
+fn parked(index: usize) -> NifResult<usize> {
+    Ok(queue(index)?.parked())
+}
+
+#[rustler::nif]
+fn connected(index: usize) -> NifResult<bool> {
+    Ok(queue(index)?.is_connected())
 }
 
 #[rustler::nif]

@@ -1,6 +1,7 @@
 //! The way in.
 
-use crate::payload::{self, BINARY, EXTERNAL};
+use crate::durable;
+use crate::payload::{self, BINARY, EXTERNAL, Encoded};
 use crate::vm::{self, Word, hot_nif};
 use crate::{atoms, queues, wake};
 use payment_queue_core::{How, Refusal, Wakes};
@@ -10,7 +11,7 @@ use crate::custody::Owner;
 
 /// `t:PaymentQueue.Native.how/0`.
 #[derive(NifTuple)]
-struct HowTerm<'a> {
+pub(crate) struct HowTerm<'a> {
     delay_ms: u64,
     key: Option<Binary<'a>>,
     priority: u8,
@@ -22,7 +23,16 @@ impl HowTerm<'_> {
     }
 }
 
-fn reason(refusal: Refusal) -> Atom {
+/// The delay of an item for a durable queue, which knows neither keys nor priorities.
+fn durable_delay(how: &HowTerm) -> Result<u64, Refusal> {
+    match how {
+        HowTerm { key: Some(_), .. } => Err(Refusal::NoKeys),
+        HowTerm { priority: 1.., .. } => Err(Refusal::NoPriority),
+        HowTerm { delay_ms, .. } => Ok(*delay_ms),
+    }
+}
+
+pub(crate) fn reason(refusal: Refusal) -> Atom {
     match refusal {
         Refusal::Full => atoms::queue_full(),
         Refusal::Closed => atoms::queue_closed(),
@@ -44,7 +54,10 @@ fn answer<'a>(env: Env<'a>, queue: u32, result: Result<Wakes<Owner>, Refusal>) -
 }
 
 fn enqueue<'a>(env: Env<'a>, [name, payload]: [Word<'a>; 2]) -> Option<Word<'a>> {
-    let Some(queue) = queues::find_word(name) else { return Some(queues::unavailable_word(env)) };
+    let Some((queue, durable)) = queues::find_word(name) else { return Some(queues::unavailable_word(env)) };
+    if let Some(durable) = durable {
+        return Some(Word::of(durable::enqueue(env, durable, payload.term(env), 0)));
+    }
     Some(payload::with_buffer(|buffer| match payload::encode(env, payload.term(env), buffer) {
         Some(encoded) => answer(env, queue.index(), queue.enqueue(encoded.bytes(buffer), encoded.format())),
         None => Word::atom(atoms::large()),
@@ -54,7 +67,13 @@ hot_nif!(enqueue / 2);
 
 #[rustler::nif]
 fn enqueue_with<'a>(env: Env<'a>, name: Term<'a>, payload: Term<'a>, how: HowTerm<'a>) -> Term<'a> {
-    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
+    let Some((queue, durable)) = queues::find_word(Word::of(name)) else { return queues::unavailable(env) };
+    if let Some(durable) = durable {
+        return match durable_delay(&how) {
+            Ok(delay_ms) => durable::enqueue(env, durable, payload, delay_ms),
+            Err(refusal) => answer(env, queue.index(), Err(refusal)).term(env),
+        };
+    }
     payload::with_buffer(|buffer| match payload::encode(env, payload, buffer) {
         Some(encoded) => {
             let result = queue.enqueue_with(encoded.bytes(buffer), encoded.format(), how.read());
@@ -66,8 +85,14 @@ fn enqueue_with<'a>(env: Env<'a>, name: Term<'a>, payload: Term<'a>, how: HowTer
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn enqueue_large<'a>(env: Env<'a>, name: Term<'a>, bytes: Binary<'a>, format: Atom, how: HowTerm<'a>) -> Term<'a> {
-    let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
+    let Some((queue, durable)) = queues::find_word(Word::of(name)) else { return queues::unavailable(env) };
     let format = if format == atoms::binary() { BINARY } else { EXTERNAL };
+    if let Some(durable) = durable {
+        return match durable_delay(&how) {
+            Ok(delay_ms) => durable::enqueue_bytes(env, durable, bytes.as_slice(), format, delay_ms),
+            Err(refusal) => answer(env, queue.index(), Err(refusal)).term(env),
+        };
+    }
     answer(env, queue.index(), queue.enqueue_with(bytes.as_slice(), format, how.read())).term(env)
 }
 
@@ -77,32 +102,53 @@ const SLICE_BYTES: usize = 32 * 1024;
 
 #[rustler::nif]
 fn enqueue_many<'a>(env: Env<'a>, name: Term<'a>, payloads: Term<'a>) -> NifResult<Term<'a>> {
-    let Some(queue) = queues::find(name) else {
+    let Some((queue, durable)) = queues::find_word(Word::of(name)) else {
         return Ok((atoms::error(), atoms::queue_unavailable(), 0).encode(env));
     };
-    let mut rest = payloads;
-    let mut slice = Vec::with_capacity(32);
-    let mut bytes = 0;
-    let mut next_is_large = false;
-    let (wakes, refused) = payload::with_buffer(|buffer| {
-        while slice.len() < SLICE_ITEMS && bytes < SLICE_BYTES && !rest.is_empty_list() {
-            let (head, tail) = rest.list_get_cell()?;
-            let Some(encoded) = payload::encode(env, head, buffer) else {
-                next_is_large = true;
+    if let Some(durable) = durable {
+        return durable::enqueue_many(env, durable, payloads);
+    }
+    payload::with_buffer(|buffer| {
+        let slice = Slice::cut(payloads, |payload| payload::encode(env, payload, buffer))?;
+        let batch = slice.items.iter().map(|encoded| (encoded.bytes(buffer), encoded.format()));
+        let (wakes, refused) = queue.enqueue_many(batch);
+        wake::from_process(env, queue.index(), wakes);
+        let accepted = refused.map_or(slice.items.len(), |refused| refused.accepted);
+        Ok(slice.answer(env, accepted, refused.map(|refused| reason(refused.reason).to_term(env))))
+    })
+}
+
+/// The beginning of a list of payloads, and what is left of it.
+pub(crate) struct Slice<'a> {
+    pub(crate) items: Vec<Encoded<'a>>,
+    rest: Term<'a>,
+    next_is_large: bool,
+}
+
+impl<'a> Slice<'a> {
+    pub(crate) fn cut(payloads: Term<'a>, mut encode: impl FnMut(Term<'a>) -> Option<Encoded<'a>>) -> NifResult<Self> {
+        let mut slice = Slice { items: Vec::with_capacity(32), rest: payloads, next_is_large: false };
+        let mut bytes = 0;
+        while slice.items.len() < SLICE_ITEMS && bytes < SLICE_BYTES && !slice.rest.is_empty_list() {
+            let (head, tail) = slice.rest.list_get_cell()?;
+            let Some(encoded) = encode(head) else {
+                slice.next_is_large = true;
                 break;
             };
-            bytes += encoded.bytes(buffer).len();
-            slice.push(encoded);
-            rest = tail;
+            bytes += encoded.len();
+            slice.items.push(encoded);
+            slice.rest = tail;
         }
-        let batch = slice.iter().map(|encoded| (encoded.bytes(buffer), encoded.format()));
-        NifResult::Ok(queue.enqueue_many(batch))
-    })?;
-    wake::from_process(env, queue.index(), wakes);
-    Ok(match refused {
-        Some(refused) => (atoms::error(), reason(refused.reason), refused.accepted).encode(env),
-        None if next_is_large => (atoms::large(), slice.len(), rest).encode(env),
-        None if rest.is_empty_list() => (atoms::ok(), slice.len()).encode(env),
-        None => (atoms::more(), slice.len(), rest).encode(env),
-    })
+        Ok(slice)
+    }
+
+    /// What the caller has to know when so many of the slice were accepted.
+    pub(crate) fn answer(&self, env: Env<'a>, accepted: usize, refused: Option<Term<'a>>) -> Term<'a> {
+        match refused {
+            Some(reason) => (atoms::error(), reason, accepted).encode(env),
+            None if self.next_is_large => (atoms::large(), accepted, self.rest).encode(env),
+            None if self.rest.is_empty_list() => (atoms::ok(), accepted).encode(env),
+            None => (atoms::more(), accepted, self.rest).encode(env),
+        }
+    }
 }

@@ -4,6 +4,7 @@
 mod atom_table;
 mod atoms;
 mod custody;
+mod durable;
 mod enqueue;
 mod lease;
 mod operate;

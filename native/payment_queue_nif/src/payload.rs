@@ -1,6 +1,7 @@
 //! Terms to bytes and back. A binary travels as it is; an ordinary term in the compact format of [`packed`]; a rarer one as external
 //! term format.
 
+use crate::durable::{self, payload::is_durable};
 use crate::vm::{self, Word};
 use crate::{atoms, packed};
 use payment_queue_core::Delivery;
@@ -18,7 +19,7 @@ pub(crate) const PACKED: u8 = 2;
 /// Longer binaries are copied on a dirty scheduler.
 const BINARY_MAX: usize = 64 * 1024;
 /// Longer terms go through the VM's own `term_to_binary` and `binary_to_term`, which yield.
-const TERM_MAX: usize = 16 * 1024;
+pub(crate) const TERM_MAX: usize = 16 * 1024;
 /// Parts that a rare term may have to be encoded here.
 const WEIGHT_MAX: usize = 512;
 
@@ -39,6 +40,14 @@ impl Encoded<'_> {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Binary(binary) => binary.len(),
+            Self::Packed(range) => range.len(),
+            Self::External(bytes) => bytes.len(),
+        }
+    }
+
     pub(crate) fn format(&self) -> u8 {
         match self {
             Self::Binary(_) => BINARY,
@@ -51,10 +60,8 @@ impl Encoded<'_> {
 /// Encodes a payload, behind what is in the buffer. `None`: it is too much for a scheduler thread.
 #[inline(always)]
 pub(crate) fn encode<'a>(env: Env<'a>, term: Term<'a>, buffer: &mut Vec<u8>) -> Option<Encoded<'a>> {
-    if term.get_type() == TermType::Binary
-        && let Ok(binary) = Binary::from_term(term)
-    {
-        return (binary.len() <= BINARY_MAX).then_some(Encoded::Binary(binary));
+    if let Some(binary) = encode_binary(term) {
+        return binary;
     }
     let start = buffer.len();
     match packed::encode(env, Word::of(term), buffer, TERM_MAX) {
@@ -62,9 +69,24 @@ pub(crate) fn encode<'a>(env: Env<'a>, term: Term<'a>, buffer: &mut Vec<u8>) -> 
         Err(packed::Unfit::Large) => None,
         Err(packed::Unfit::Rare) => {
             buffer.truncate(start);
-            is_light(term, &mut WEIGHT_MAX.clone()).then(|| Encoded::External(term.to_binary()))
+            encode_external(term)
         }
     }
+}
+
+/// `None`: it is no binary. `Some(None)`: it is too long a one.
+#[inline(always)]
+pub(crate) fn encode_binary(term: Term) -> Option<Option<Encoded>> {
+    if term.get_type() != TermType::Binary {
+        return None;
+    }
+    let binary = Binary::from_term(term).ok()?;
+    Some((binary.len() <= BINARY_MAX).then_some(Encoded::Binary(binary)))
+}
+
+/// `None`: it is too much for a scheduler thread.
+pub(crate) fn encode_external(term: Term) -> Option<Encoded> {
+    is_light(term, &mut WEIGHT_MAX.clone()).then(|| Encoded::External(term.to_binary()))
 }
 
 /// Whether the parts of a term fit into the budget. Looks at no more parts than that.
@@ -114,9 +136,14 @@ impl Resource for Shared {}
 
 fn binary<'a>(env: Env<'a>, bytes: &[u8], large: Option<&Arc<[u8]>>) -> Word<'a> {
     match large {
-        Some(large) => Word::new(env, ResourceArc::new(Shared(large.clone())).make_binary(env, |shared| &shared.0)),
+        Some(large) => shared(env, large, |bytes| bytes),
         None => vm::binary(env, bytes),
     }
+}
+
+/// A part of a long payload.
+pub(crate) fn shared<'a>(env: Env<'a>, large: &Arc<[u8]>, part: impl FnOnce(&[u8]) -> &[u8]) -> Word<'a> {
+    Word::new(env, ResourceArc::new(Shared(large.clone())).make_binary(env, |shared| part(&shared.0)))
 }
 
 /// The term of a payload, which is in `buffer` unless it is large. `None`: it is too long to be decoded on a scheduler thread.
@@ -126,6 +153,7 @@ pub(crate) fn decode<'a>(env: Env<'a>, delivery: &Delivery, buffer: &[u8]) -> Op
     match delivery.format {
         BINARY => Some(binary(env, buffer, large)),
         PACKED => packed::decode(env, bytes),
+        durable if is_durable(durable) => durable::payload::decode(env, delivery, buffer),
         _ if bytes.len() <= TERM_MAX => env.binary_to_term(bytes).map(|(term, _)| Word::of(term)),
         _ => None,
     }
@@ -133,13 +161,19 @@ pub(crate) fn decode<'a>(env: Env<'a>, delivery: &Delivery, buffer: &[u8]) -> Op
 
 /// `{format, bytes}`, for the VM to decode.
 pub(crate) fn raw<'a>(env: Env<'a>, delivery: &Delivery, buffer: &[u8]) -> Word<'a> {
-    vm::tuple(env, &[Word::atom(format_atom(delivery.format)), binary(env, buffer, delivery.large.as_ref())])
+    let bytes = if is_durable(delivery.format) {
+        durable::payload::bytes(env, delivery, buffer)
+    } else {
+        binary(env, buffer, delivery.large.as_ref())
+    };
+    vm::tuple(env, &[Word::atom(format_atom(delivery.format)), bytes])
 }
 
 /// `{format, bytes}`, or `{:decoded, term}` where only this crate can decode.
 pub(crate) fn copy<'a>(env: Env<'a>, bytes: &[u8], format: u8) -> Term<'a> {
     let shown = match format {
         PACKED => packed::decode(env, bytes),
+        durable if is_durable(durable) => Some(vm::binary(env, durable::payload::without_number(bytes))),
         _ => Some(vm::binary(env, bytes)),
     };
     (format_atom(format), shown.map(|word| word.term(env))).encode(env)
@@ -149,6 +183,13 @@ fn format_atom(format: u8) -> Atom {
     match format {
         BINARY => atoms::binary(),
         PACKED => atoms::decoded(),
+        durable if is_durable(durable) => {
+            if durable::payload::is_external(durable) {
+                atoms::stored()
+            } else {
+                atoms::binary()
+            }
+        }
         _ => atoms::term(),
     }
 }

@@ -34,14 +34,14 @@ fn take_as<'a>(env: Env<'a>, queue: &Queue<Owner>, owner: Owner, buffer: &mut Ve
 }
 
 fn take<'a>(env: Env<'a>, [name]: [Word<'a>; 1]) -> Option<Word<'a>> {
-    let Some(queue) = queues::find_word(name) else { return Some(queues::unavailable_word(env)) };
+    let Some((queue, _)) = queues::find_word(name) else { return Some(queues::unavailable_word(env)) };
     Some(payload::with_buffer(|buffer| take_as(env, queue, Owner::of(env), buffer)))
 }
 hot_nif!(take / 1);
 
 fn settle_take<'a>(env: Env<'a>, [name, last]: [Word<'a>; 2]) -> Option<Word<'a>> {
     let last = lease::decode(env, last)?;
-    let Some(queue) = queues::find_word(name) else { return Some(queues::unavailable_word(env)) };
+    let Some((queue, _)) = queues::find_word(name) else { return Some(queues::unavailable_word(env)) };
     let owner = Owner::of(env);
     if last.queue != queue.index() {
         return Some(settle_then_take(env, last, queue, owner));
@@ -152,7 +152,10 @@ fn waited<'a>(env: Env<'a>, lease: LeaseTerm) -> Term<'a> {
 }
 
 fn dequeue<'a>(env: Env<'a>, [name]: [Word<'a>; 1]) -> Option<Word<'a>> {
-    let Some(queue) = queues::find_word(name) else { return Some(queues::unavailable_word(env)) };
+    let Some((queue, durable)) = queues::find_word(name) else { return Some(queues::unavailable_word(env)) };
+    if durable.is_some() {
+        return Some(dequeue_durable(env, queue));
+    }
     Some(payload::with_buffer(|buffer| {
         let Some((delivery, wakes)) = queue.dequeue(buffer) else { return Word::atom(atoms::empty()) };
         wake::from_process(env, queue.index(), wakes);
@@ -164,3 +167,21 @@ fn dequeue<'a>(env: Env<'a>, [name]: [Word<'a>; 1]) -> Option<Word<'a>> {
     }))
 }
 hot_nif!(dequeue / 1);
+
+/// What cannot be decoded here must not be gone: it stays leased until it was.
+fn dequeue_durable<'a>(env: Env<'a>, queue: &Queue<Owner>) -> Word<'a> {
+    let owner = Owner::of(env);
+    let place = custody::place(env, queue, owner);
+    payload::with_buffer(|buffer| {
+        let Take::Delivery(delivery) = queue.take(place, &owner, buffer) else { return Word::atom(atoms::empty()) };
+        let wait_ms = Word::new(env, delivery.wait_ns / 1_000_000);
+        let Some(payload) = payload::decode(env, &delivery, buffer) else {
+            let lease = lease_of(env, queue.index(), &delivery);
+            return vm::tuple(env, &[Word::atom(atoms::leased()), lease, wait_ms]);
+        };
+        // It was leased in this very call: nobody can have settled it.
+        let wakes = queue.ack(delivery.lease).unwrap_or_default();
+        wake::from_process(env, queue.index(), wakes);
+        vm::tuple(env, &[Word::atom(atoms::ok()), payload, wait_ms])
+    })
+}

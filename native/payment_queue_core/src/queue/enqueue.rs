@@ -4,7 +4,8 @@ use super::{How, Queue, Wakes};
 use crate::clock;
 use crate::counters::Count;
 use crate::error::Refusal;
-use crate::item::Item;
+use crate::item::{Facts, Item};
+use crate::journal::Fate;
 use crate::lane::Body;
 use crate::schedule::Then;
 use crate::sync::Ordering;
@@ -66,6 +67,15 @@ impl<T: Clone + PartialEq> Queue<T> {
         self.enqueue_with(payload, format, How { delay_ms, ..How::default() })
     }
 
+    /// Puts a new item on the schedule. Its room is reserved already.
+    pub(super) fn schedule_new(&self, payload: &[u8], format: u8, delay_ms: u64) {
+        let now = clock::now_ns();
+        let facts = Facts { enqueued_at: now, format, ..Facts::default() };
+        let item = Item { facts, payload: self.own(payload) };
+        self.schedule_item(now, delay_ms, Then::Fresh, item);
+        self.counters.mine().add(Count::Enqueued, 1);
+    }
+
     /// Accepts a prefix of the batch, in order: all, or those before the first that is refused.
     ///
     /// ```
@@ -103,6 +113,10 @@ impl<T: Clone + PartialEq> Queue<T> {
         if bytes > self.limits.max_payload_bytes.load(Ordering::Relaxed) {
             return Err(Refusal::TooLarge);
         }
+        self.admit_bytes(bytes)
+    }
+
+    pub(super) fn admit_bytes(&self, bytes: u64) -> Result<(), Refusal> {
         self.reserve(1, bytes).inspect_err(|refusal| {
             if *refusal == Refusal::Full {
                 self.counters.mine().add(Count::RejectedFull, 1);
@@ -157,8 +171,12 @@ impl<T: Clone + PartialEq> Queue<T> {
                     let more = self.sweep_keys(now, SLICE);
                     return (self.hand_over(), more);
                 }
-                Some((Then::Front, item)) => self.front.push(item),
+                Some((Then::Front, item)) => {
+                    self.journals.note(item.payload.as_slice(), Fate::Head { attempts: item.facts.attempts });
+                    self.front.push(item);
+                }
                 Some((Then::Fresh, item)) => {
+                    self.journals.note(item.payload.as_slice(), Fate::Tail);
                     self.fresh.push_item(&item);
                 }
             }

@@ -3,6 +3,7 @@
 use super::{Event, PAUSED, Queue, Wakes};
 use crate::counters::Count;
 use crate::item::Item;
+use crate::journal::Fate;
 use crate::lane::Pop;
 use crate::sync::{Ordering, fence};
 use crate::tags::End;
@@ -172,6 +173,7 @@ impl<T: Clone + PartialEq> Queue<T> {
             return Some(self.discard(&item));
         }
         if let Pop::Record { large, facts } = self.fresh.pop(payload) {
+            self.journals.note(large.as_deref().unwrap_or(payload), Fate::Removed);
             let large = large.map(|large| large.len() as u64);
             self.forget_large(large);
             self.end(facts.tag, End::Removed);
@@ -182,6 +184,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     }
 
     fn discard(&self, item: &Item) -> u64 {
+        self.journals.note(item.payload.as_slice(), Fate::Removed);
         self.forget_large(item.payload.large_len());
         self.end(item.facts.tag, End::Removed);
         item.payload.len()
@@ -207,6 +210,7 @@ impl<T: Clone + PartialEq> Queue<T> {
             let Some(item) = self.dead.pop() else { break };
             self.room.force(1, item.payload.len());
             self.enter_again(item.facts.tag);
+            self.journals.note(item.payload.as_slice(), Fate::Tail);
             self.fresh.push_item(&item);
             moved += 1;
         }

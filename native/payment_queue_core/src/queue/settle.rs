@@ -5,11 +5,14 @@ use crate::agenda::Job;
 use crate::clock;
 use crate::consumer::{Estate, Lease, State, Will};
 use crate::counters::{Count, Mine};
+use crate::dead::DeadItem;
 use crate::error::StaleLease;
 use crate::item::Item;
+use crate::journal::Fate;
 use crate::schedule::Then;
 use crate::sync::Ordering;
 use crate::tags::End;
+use std::time::SystemTime;
 
 /// Where an item went that was not settled.
 ///
@@ -95,6 +98,9 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// Ends a lease as settled and returns the time of its delivery.
     #[inline]
     pub(super) fn end_lease(&self, state: &mut State<T>, lease: Lease, mine: Mine) -> Result<u64, StaleLease> {
+        if let Some(journal) = self.journals.get() {
+            journal.note(state.live(lease.slot, lease.generation)?.payload.as_slice(), Fate::Removed);
+        }
         let settled = state.settle(lease.slot, lease.generation)?;
         self.forget_large(settled.large);
         self.end(settled.tag, End::Settled);
@@ -276,17 +282,28 @@ impl<T: Clone + PartialEq> Queue<T> {
     fn back_to_queue(&self, item: Item, delay_ms: u64) {
         self.room.force(1, item.payload.len());
         self.rare.redelivered.fetch_add(1, Ordering::Relaxed);
+        let attempts = item.facts.attempts;
         if delay_ms == 0 {
+            self.journals.note(item.payload.as_slice(), Fate::Head { attempts });
             self.front.push(item);
         } else {
+            let delay = Fate::Scheduled { delay_ms, attempts };
+            self.journals.note(item.payload.as_slice(), delay);
             self.schedule_item(clock::now_ns(), delay_ms, Then::Front, item);
         }
     }
 
-    fn bury(&self, item: Item, reason: Vec<u8>) {
+    pub(super) fn bury(&self, item: Item, reason: Vec<u8>) {
+        let fate = Fate::Dead { attempts: item.facts.attempts, reason: &reason };
+        self.journals.note(item.payload.as_slice(), fate);
+        self.keep_dead(item, reason, SystemTime::now());
+    }
+
+    pub(super) fn keep_dead(&self, item: Item, reason: Vec<u8>, died_at: SystemTime) {
         let max = self.limits.max_dead.load(Ordering::Relaxed);
         self.end_for_now(item.facts.tag);
-        for dropped in self.dead.push(item, reason, max) {
+        for dropped in self.dead.push(DeadItem { item, reason, died_at }, max) {
+            self.journals.note(dropped.item.payload.as_slice(), Fate::Removed);
             self.forget_large(dropped.item.payload.large_len());
             self.end(dropped.item.facts.tag, End::Dropped);
         }

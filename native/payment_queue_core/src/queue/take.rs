@@ -6,6 +6,7 @@ use crate::consumer::{Lease, State};
 use crate::counters::{Count, Mine};
 use crate::error::StaleLease;
 use crate::item::{Facts, Payload};
+use crate::journal::Fate;
 use crate::lane::Pop;
 use crate::sync::{Ordering, spin_loop, yield_now};
 use crate::tags::End;
@@ -103,8 +104,13 @@ impl Next {
         self.facts.attempts = self.facts.attempts.saturating_add(1);
     }
 
+    #[inline(always)]
+    fn bytes<'a>(&'a self, payload: &'a [u8]) -> &'a [u8] {
+        self.large.as_deref().unwrap_or(payload)
+    }
+
     fn len(&self, payload: &[u8]) -> u64 {
-        self.large.as_deref().unwrap_or(payload).len() as u64
+        self.bytes(payload).len() as u64
     }
 }
 
@@ -230,6 +236,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         while batch.items.len() < max_items && payloads.len() <= max_bytes {
             let Some(mut next) = self.next(&mut one) else { break };
             next.depart(now, mine);
+            self.journals.note(next.bytes(&one), Fate::Leased { attempts: next.facts.attempts });
             let (slot, generation) = state.hold(next.facts, now, &one, next.large.as_ref());
             bytes += next.len(&one);
             let start = payloads.len();
@@ -262,6 +269,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         let (mine, now) = (self.counters.mine(), clock::now_ns());
         next.depart(now, mine);
         self.end(next.facts.tag, End::Settled);
+        self.journals.note(next.bytes(payload), Fate::Removed);
         mine.add(Count::Dequeued, 1);
         self.room.release(1, next.len(payload));
         self.forget_large(next.large.as_ref().map(|large| large.len() as u64));
@@ -320,6 +328,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     ) -> Delivery {
         let now = clock::now_ns();
         next.depart(now, mine);
+        self.journals.note(next.bytes(payload), Fate::Leased { attempts: next.facts.attempts });
         let (slot, generation) = state.hold(next.facts, now, payload, next.large.as_ref());
         mine.add(Count::Leased, 1);
         self.room.release(1, next.len(payload));

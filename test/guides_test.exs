@@ -1,0 +1,40 @@
+defmodule PaymentQueue.GuidesTest do
+  # The pages of guides/ say what is true: their code is run, their links lead somewhere.
+  use ExUnit.Case, async: true
+
+  alias PaymentQueue.Guide
+
+  # Pages whose code other tests run, because it needs more than a stand-in for the reader's gateway.
+  @run_by %{
+    "guides/broadway.md" => "test/integration/guide_test.exs",
+    "guides/migrating.md" => "test/guides/migrating_test.exs"
+  }
+
+  test "there are pages, and they have code" do
+    assert length(Guide.pages()) > 7
+    assert Enum.sum(for page <- Guide.pages(), do: length(Guide.blocks(page))) > 50
+  end
+
+  for page <- Guide.pages() do
+    @page page
+
+    if test = @run_by[page] do
+      test "the code of #{page} is run by another test" do
+        assert File.exists?(Guide.path(unquote(test)))
+      end
+    else
+      test "the code of #{page} does what the page says" do
+        assert Guide.run(@page) == Enum.count(Guide.blocks(@page), &is_nil(&1.not_run))
+      end
+    end
+
+    test "the links of #{page} lead somewhere" do
+      for {file, fragment} <- Guide.links(@page) do
+        assert File.exists?(Guide.path(file)), "#{@page} links to #{file}, which is not there"
+
+        if fragment && Path.extname(file) in [".md", ".livemd"],
+          do: assert(fragment in Guide.anchors(file), "#{@page} links to ##{fragment}, which #{file} has not")
+      end
+    end
+  end
+end
