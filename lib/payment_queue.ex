@@ -151,12 +151,11 @@ defmodule PaymentQueue do
     * `priority:` 0 (default, taken first) up to the `priorities:` of the queue less one. Every item of a higher priority is taken
       before any of a lower one; within one priority the order is first in, first out.
     * `delay:` in milliseconds (default 0), before which the item is not taken. It takes up room from the start.
-    * `timeout:` in milliseconds (default 5_000): how long to try where the items are in NATS
     * `key:` any term but `nil`, of up to 1 KiB in external term format: the item is refused as a `:duplicate` while
       another one with an equal key is queued, scheduled or in flight, and for `unique_for:` ms after that one was settled or became a
       dead letter. Of any number of processes that enqueue one key at the same time, one is accepted. The queue must have been started
       with `unique_for:`.
-    * `timeout:` (default 5_000 ms): how long to wait for the disk of a durable queue.
+    * `timeout:` (default 5_000 ms): how long to wait for the disk of a durable queue, or to try where the items are in NATS.
 
   Answers `:ok`, or `{:error, reason}`:
 
@@ -164,7 +163,8 @@ defmodule PaymentQueue do
     * `:payload_too_large`: the payload alone is over `max_payload_bytes`
     * `:duplicate`: an item with an equal `key:` was accepted before
     * `:queue_closed`: the queue is draining or its tree was stopped
-    * `:queue_unavailable`: no queue of that name was ever started
+    * `:queue_unavailable`: no queue of that name was ever started; or it is in NATS, and no server has confirmed the
+      item within `timeout:`: it may or may not be in
     * `{:storage, reason}`: the disk of a durable queue says no (`:enospc`, `:erofs`, `:eio`, ...); the item is not in.
       With the reason `:timeout` it has not answered: the item may still get in
 
@@ -326,7 +326,8 @@ defmodule PaymentQueue do
   @doc """
   Settles many items, of one queue or of several: one native call for each 256 of them.
 
-  `{:error, {:stale_lease, stale}}`: these were settled or redelivered before; all the others are settled now.
+  `{:error, {:stale_lease, stale}}`: these were settled or redelivered before, or, in NATS, not confirmed in time; all the
+  others are settled now.
 
       iex> {:ok, _} = PaymentQueue.start_link(name: :docs_ack_many)
       iex> {:ok, 2} = PaymentQueue.enqueue_many([:a, :b], queue: :docs_ack_many)
@@ -339,19 +340,21 @@ defmodule PaymentQueue do
   @spec ack_many([lease()]) :: :ok | {:error, {:stale_lease, [lease(), ...]}}
   def ack_many(leases) when is_list(leases) do
     # All are looked at before any is settled: a mistake in the list settles nothing.
-    Enum.each(leases, fn
-      {a, b, c} when is_lease(a, b, c) -> :ok
-      {:nats, _, _, _} -> :ok
-      other -> no_lease!(other)
-    end)
+    {near, far} = if Enum.all?(leases, &near?/1), do: {leases, []}, else: by_place(leases)
 
-    {far, near} = Enum.split_with(leases, &(tuple_size(&1) == 4))
-    unsettled = Enum.filter(far, &(Nats.ack(&1) != :ok))
-
-    case ack_slices(near, unsettled) do
+    case ack_slices(near, []) ++ Nats.ack_many(far) do
       [] -> :ok
       stale -> {:error, {:stale_lease, stale}}
     end
+  end
+
+  defp near?({a, b, c}) when is_lease(a, b, c), do: true
+  defp near?(_), do: false
+
+  defp by_place(leases) do
+    {near, far} = Enum.split_with(leases, &near?/1)
+    Enum.each(far, &unless(match?({:nats, _, _, _}, &1), do: no_lease!(&1)))
+    {near, far}
   end
 
   defp ack_slices([], stale), do: stale

@@ -28,11 +28,13 @@ optional = [
      "PaymentQueue.LiveDashboardPageTest", nil},
   telemetry:
     {loaded?.(:telemetry), "telemetry is not on the code path",
-     "PaymentQueue.TelemetryTest, PaymentQueue.TelemetryLoggerTest", :telemetry},
+     "PaymentQueue.TelemetryTest, PaymentQueue.TelemetryLoggerTest, two tests of each PaymentQueue.ConformanceTest",
+     :telemetry},
   gen_stage: {loaded?.(GenStage), "GenStage is not on the code path", "PaymentQueue.GenStageTest", :gen_stage},
   broadway:
     {loaded?.(Broadway), "Broadway is not on the code path",
-     "PaymentQueue.BroadwayTest, PaymentQueue.BroadwayKillTest, PaymentQueue.BroadwayGuideTest", :broadway},
+     "PaymentQueue.BroadwayTest, PaymentQueue.BroadwayKillTest, PaymentQueue.BroadwayGuideTest, one test of each " <>
+       "PaymentQueue.ConformanceTest", :broadway},
   nats:
     {PaymentQueue.NatsServer.program() != nil, "there is no nats-server",
      "PaymentQueue.ConformanceTest (nats), the tests of PaymentQueue.Nats", nil},

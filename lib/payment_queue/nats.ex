@@ -31,7 +31,7 @@ defmodule PaymentQueue.Nats do
 
     # What identifies the connection, and what the queue: neither holds a secret.
     key = :erlang.md5(:erlang.term_to_binary(Map.take(engine, [:servers, :tls, :credentials])))
-    identity = {key, Map.drop(engine, [:servers, :tls, :credentials])}
+    identity = {key, Map.take(engine, [:stream, :replicas, :ack_wait, :duplicate_window])}
 
     case :persistent_term.get({__MODULE__, name}, nil) do
       nil -> create(config, key, identity)
@@ -59,6 +59,7 @@ defmodule PaymentQueue.Nats do
   defp found(index, config) do
     case index |> Native.configure(limits(PaymentQueue.Options.settings(config))) |> await() do
       :ok ->
+        Native.prefetch(index, config.engine.prefetch)
         Native.reopen(index)
         :found
 
@@ -196,10 +197,22 @@ defmodule PaymentQueue.Nats do
   @spec unpark(atom(), pos_integer()) :: :ok | :delivered
   def unpark(queue, token), do: queue |> index!() |> Native.unpark(token)
 
+  @doc "Milliseconds from an item's acceptance to this delivery, by the clocks of server and node; 0 for a stale lease."
+  @spec waited(lease()) :: non_neg_integer()
+  def waited({:nats, index, lease, _}), do: Native.waited(index, lease)
+
   # --- the end of a lease --------------------------------------------------------------------------------------------
 
   @spec ack(lease()) :: settled()
   def ack({:nats, index, lease, _}), do: index |> Native.ack(lease) |> confirmed()
+
+  @doc "Settles many at once; returns those that were not settled, or not for sure."
+  @spec ack_many([lease()]) :: [lease()]
+  def ack_many(leases) do
+    # All are on their way before the first answer is awaited.
+    started = for {:nats, index, id, _} = lease <- leases, do: {lease, Native.ack(index, id)}
+    for {lease, answer} <- started, confirmed(answer) != :ok, do: lease
+  end
 
   @spec nack(lease(), non_neg_integer()) :: settled()
   def nack(lease, delay) do
@@ -317,8 +330,9 @@ defmodule PaymentQueue.Nats do
   @spec requeue_dead(atom(), pos_integer()) :: non_neg_integer()
   def requeue_dead(queue, n), do: queue |> index!() |> Native.requeue_dead(n) |> await() |> ok!()
 
-  @spec purge(atom(), pos_integer()) :: non_neg_integer()
-  def purge(queue, _max), do: queue |> index!() |> Native.purge() |> await() |> ok!()
+  @doc "Removes all items, those in flight too."
+  @spec purge(atom()) :: non_neg_integer()
+  def purge(queue), do: queue |> index!() |> Native.purge() |> await() |> ok!()
 
   @spec state(atom()) :: :running | :paused | :closed
   def state(queue), do: queue |> index!() |> Native.state()

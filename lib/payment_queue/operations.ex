@@ -110,12 +110,14 @@ defmodule PaymentQueue.Operations do
 
   @spec purge(atom()) :: {:ok, non_neg_integer()}
   def purge(queue) do
-    # Bounded by what is there now: with producers at work, "until empty" might never end.
-    info = call(queue, :info)
-    purged = slices(&call(queue, :purge, [&1]), info.queue_size + info.scheduled, 0)
+    purged = purged(Native.info(queue), queue)
     Events.emit([:queue, :purged], %{count: purged}, %{queue: queue})
     {:ok, purged}
   end
+
+  # Bounded by what is there now: with producers at work, "until empty" might never end.
+  defp purged(%{queue_size: waiting, scheduled: later}, queue), do: slices(&Native.purge(queue, &1), waiting + later, 0)
+  defp purged({:error, :queue_unavailable}, queue), do: Nats.purge(queue)
 
   @spec requeue_dead(atom(), term()) :: {:ok, non_neg_integer()}
   def requeue_dead(queue, n) do

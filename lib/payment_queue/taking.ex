@@ -85,6 +85,42 @@ defmodule PaymentQueue.Taking do
     end
   end
 
+  @typedoc "What the message to a parked taker brings: a lease, or from NATS the item itself."
+  @type delivery :: Native.lease() | Nats.Native.delivery()
+
+  @doc "Takes an item, or parks the caller: then a message brings a delivery for `received/1`. `:stale`: try again."
+  @spec park(atom()) :: {:parked, pos_integer()} | {:ok, term(), Native.lease() | Nats.lease()} | :stale
+  def park(queue) do
+    case Native.park(queue) do
+      {:large, lease} -> fetched(Payload.fetch_large(lease), lease)
+      {:error, :queue_unavailable} -> parked_far(Nats.park(queue))
+      other -> other
+    end
+  end
+
+  defp parked_far({:ok, delivery}), do: received(delivery)
+  defp parked_far(parked), do: parked
+
+  @doc "The item of a delivery; `:stale`: somebody settled or purged it in between, or it cannot be read here."
+  @spec received(delivery()) :: {:ok, term(), Native.lease() | Nats.lease()} | :stale
+  def received({{:nats, _, _, _} = lease, payload, _waited}), do: fetched(Nats.Payload.open(lease, payload), lease)
+  def received(lease), do: fetched(Payload.fetch(lease), lease)
+
+  defp fetched({:ok, payload}, lease), do: {:ok, payload, lease}
+  defp fetched(_, _lease), do: :stale
+
+  @doc "Gives back a delivery that nobody has looked at: to the head, its attempts as they were where the queue can do that."
+  @spec give_back(delivery()) :: :ok
+  def give_back({{:nats, _, _, _} = lease, _payload, _waited}) do
+    _ = Nats.release(lease, 0)
+    :ok
+  end
+
+  def give_back(lease) do
+    _ = Native.release(lease, 0)
+    :ok
+  end
+
   @doc "Up to `n` items that are there now."
   @spec many(atom(), non_neg_integer()) :: [{term(), Native.lease()}]
   def many(queue, n), do: many(queue, n, [])

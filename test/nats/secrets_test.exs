@@ -1,10 +1,10 @@
 defmodule PaymentQueue.Nats.SecretsTest do
-  # Who we are, and who the server is.
+  # Who we are: every kind of credentials against a real server, and nothing that shows one.
   use PaymentQueue.QueueCase, async: false
 
   import ExUnit.CaptureLog
 
-  alias PaymentQueue.NatsServer
+  alias PaymentQueue.{NatsIdentity, NatsServer}
 
   @moduletag :nats
   @secret "s3cr3t-that-nobody-sees"
@@ -29,81 +29,98 @@ defmodule PaymentQueue.Nats.SecretsTest do
     assert refused([]) =~ ":servers is a list"
   end
 
+  # All that an operator or a crash may show of the queue's processes while it works, fails, and is killed.
+  defp shown(credentials, server) do
+    name = new_name()
+    engine = {:nats, servers: [server.address], replicas: 1, credentials: credentials}
+    options = [name: name, engine: engine, handler: fn _ -> exit(:no) end, concurrency: 1, max_attempts: 1]
+    {:ok, parent} = Supervisor.start_link([{PaymentQueue, options}], strategy: :one_for_one)
+    tree = tree(name)
+
+    log =
+      capture_log(fn ->
+        assert PaymentQueue.enqueue(1, queue: name) == :ok
+        dead_letters(name, 1)
+        send(self(), {:status, statuses([parent, tree | children(tree)])})
+        kill(tree)
+        eventually(fn -> tree(name) not in [nil, tree] end)
+        Supervisor.stop(parent)
+      end)
+
+    assert_received {:status, status}
+    # Without it, the absence below would say nothing.
+    assert status =~ server.address
+    Enum.join([log, status, inspect(PaymentQueue.info(name), limit: :infinity)])
+  end
+
+  defp children(supervisor), do: for({_, pid, _, _} <- Supervisor.which_children(supervisor), is_pid(pid), do: pid)
+
+  defp statuses(pids) do
+    for pid <- pids, fun <- [&:sys.get_status/1, &:sys.get_state/1, &Process.info/1], into: "" do
+      inspect(fun.(pid), limit: :infinity, printable_limit: :infinity, structs: false)
+    end
+  end
+
+  # What a start with them answers, and logs.
+  defp refused_start(credentials, server) do
+    engine = [servers: [server.address], replicas: 1, connect_timeout: 2_000, credentials: credentials]
+
+    log =
+      capture_log(fn ->
+        assert {:error, reason} = start(engine)
+        send(self(), {:reason, inspect(reason, limit: :infinity)})
+      end)
+
+    assert_received {:reason, reason}
+    log <> reason
+  end
+
   test "a token by a function or an environment variable; nothing shows it" do
     server = NatsServer.start(["--auth", @secret])
     System.put_env("PAYMENT_QUEUE_TEST_TOKEN", @secret)
     on_exit(fn -> System.delete_env("PAYMENT_QUEUE_TEST_TOKEN") end)
 
-    for source <- [fn -> @secret end, {:env, "PAYMENT_QUEUE_TEST_TOKEN"}] do
-      name = new_name()
-      engine = {:nats, servers: [server.address], replicas: 1, credentials: {:token, source}}
-      assert {:ok, tree} = start_supervised({PaymentQueue, name: name, engine: engine}, id: make_ref())
-      assert PaymentQueue.enqueue(1, queue: name) == :ok
+    for source <- [fn -> @secret end, {:env, "PAYMENT_QUEUE_TEST_TOKEN"}],
+        do: refute(shown({:token, source}, server) =~ @secret)
 
-      seen =
-        for pid <- [tree | for({_, pid, _, _} <- Supervisor.which_children(tree), do: pid)],
-            do: inspect(:sys.get_status(pid), limit: :infinity, printable_limit: :infinity)
-
-      log = capture_log(fn -> kill(tree) end)
-      refute Enum.join([log, inspect(PaymentQueue.info(name)) | seen]) =~ @secret
-    end
-
-    wrong = [
-      servers: [server.address],
-      replicas: 1,
-      connect_timeout: 2_000,
-      credentials: {:token, fn -> "wrong-" <> @secret end}
-    ]
-
-    log =
-      capture_log(fn ->
-        assert {:error, reason} = start(wrong)
-        refute inspect(reason, limit: :infinity) =~ @secret
-      end)
-
-    refute log =~ @secret
+    refute refused_start({:token, fn -> "wrong-" <> @secret end}, server) =~ @secret
+    assert refused_start({:token, {:env, "NOBODY_SETS_THIS"}}, server) =~ "NOBODY_SETS_THIS is not set"
+    refute refused_start({:token, fn -> String.to_charlist(@secret) end}, server) =~ @secret
   end
 
-  defp openssl!(dir, args) do
-    {output, status} = System.cmd("openssl", args, cd: dir, stderr_to_stdout: true)
-    assert status == 0, output
+  test "user and password" do
+    server = NatsServer.start(["--user", "payments", "--pass", @secret])
+    refute shown({:user, "payments", fn -> @secret end}, server) =~ @secret
+    refute refused_start({:user, "payments", fn -> "wrong-" <> @secret end}, server) =~ @secret
+    assert refused_start(nil, server) =~ ~r/authorization/i
   end
 
-  defp authority!(dir, name) do
-    openssl!(
-      dir,
-      ~w(req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout #{name}.key -out #{name}.pem
-      -subj /CN=#{name} -addext basicConstraints=critical,CA:TRUE)
-    )
+  test "an nkey" do
+    key = NatsIdentity.nkey(:user)
+    server = NatsServer.start(["-c", config("authorization: { users: [ { nkey: #{key.public} } ] }")])
+    refute shown({:nkey, fn -> key.seed end}, server) =~ key.seed
+    other = NatsIdentity.nkey(:user)
+    refute refused_start({:nkey, fn -> other.seed end}, server) =~ other.seed
   end
 
-  test "TLS: the server's certificate counts, and there is no way around it" do
-    dir = Path.join(System.tmp_dir!(), "pq_tls_#{System.pid()}_#{System.unique_integer([:positive])}")
-    File.mkdir_p!(dir)
-    on_exit(fn -> File.rm_rf!(dir) end)
-    for name <- ~w(ours other), do: authority!(dir, name)
+  test "a creds file: a JWT and its seed" do
+    identity = NatsIdentity.operator_mode()
+    server = NatsServer.start(["-c", config(identity.config)])
+    file = config(identity.creds)
+    text = shown({:file, file}, server)
+    refute text =~ identity.seed
+    refute text =~ "BEGIN NATS USER JWT"
+    File.write!(file, "no JWT but " <> @secret)
+    # Another VM would read the new file; here the connection is shared by its options, so they must differ.
+    copy = config(File.read!(file))
+    shown = refused_start({:file, copy}, server)
+    assert shown =~ "no JWT and seed"
+    refute shown =~ @secret
+  end
 
-    openssl!(
-      dir,
-      ~w(req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout server.key -out server.csr -subj /CN=server)
-    )
-
-    File.write!(Path.join(dir, "ext"), "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n")
-
-    openssl!(
-      dir,
-      ~w(x509 -req -in server.csr -CA ours.pem -CAkey ours.key -CAcreateserial -days 2 -out server.pem -extfile ext)
-    )
-
-    path = &Path.join(dir, &1)
-    server = NatsServer.start(["--tls", "--tlscert", path.("server.pem"), "--tlskey", path.("server.key")])
-    engine = [servers: [server.address], replicas: 1, connect_timeout: 5_000]
-
-    assert {:ok, _} = start(engine ++ [tls: [cacertfile: path.("ours.pem")]])
-    assert {:error, other} = start(engine ++ [tls: [cacertfile: path.("other.pem")]])
-    assert {:error, none} = start(engine ++ [tls: true])
-
-    for reason <- [other, none],
-        do: assert(inspect(reason, limit: :infinity) =~ ~r/certificate|UnknownIssuer/)
+  defp config(text) do
+    path = Path.join(scratch_dir(), "file")
+    File.write!(path, text)
+    path
   end
 end

@@ -59,8 +59,11 @@ defmodule PaymentQueue.NatsServer do
   end
 
   @doc "kill -9."
-  def kill(server) do
-    {_, 0} = System.cmd("kill", ["-9", server.pid])
+  def kill(server), do: signal(server, "KILL")
+
+  @doc "Sends it a signal: STOP makes it silent, CONT ends that."
+  def signal(server, name) do
+    {_, 0} = System.cmd("kill", ["-" <> name, server.pid])
     server
   end
 

@@ -40,6 +40,10 @@ defmodule PaymentQueue.Nats.Native do
   @spec reopen(non_neg_integer()) :: :ok
   def reopen(_index), do: err()
 
+  @doc "Changes how many items are fetched ahead of the takers."
+  @spec prefetch(non_neg_integer(), non_neg_integer()) :: :ok
+  def prefetch(_index, _n), do: err()
+
   @spec pause(non_neg_integer()) :: :ok
   def pause(_index), do: err()
 
@@ -61,6 +65,9 @@ defmodule PaymentQueue.Nats.Native do
 
   @spec unpark(non_neg_integer(), pos_integer()) :: :ok | :delivered
   def unpark(_index, _token), do: err()
+
+  @spec waited(non_neg_integer(), pos_integer()) :: non_neg_integer()
+  def waited(_index, _lease), do: err()
 
   @spec ack(non_neg_integer(), pos_integer()) :: token() | :stale_lease
   def ack(_index, _lease), do: err()

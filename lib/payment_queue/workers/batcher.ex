@@ -3,7 +3,7 @@ defmodule PaymentQueue.Workers.Batcher do
   # The loop of a worker whose handler gets batches. The first item is waited for as long as it takes; from then on the
   # batch fills up to `size` for at most `wait` ms.
 
-  alias PaymentQueue.{Handler, Nats, Operations, Payload, Taking}
+  alias PaymentQueue.{Handler, Taking}
   alias PaymentQueue.Telemetry.Span
   alias PaymentQueue.Workers.{Inbox, Outcome, Worker}
 
@@ -55,31 +55,18 @@ defmodule PaymentQueue.Workers.Batcher do
   end
 
   defp park(state, deadline) do
-    case Operations.call(state.queue, :park) do
+    case Taking.park(state.queue) do
       {:parked, token} ->
-        with {:delivered, lease} <- Inbox.await(state.queue, state.parent, token, deadline),
-             do: fetch(lease)
+        with {:delivered, delivery} <- Inbox.await(state.queue, state.parent, token, deadline),
+             do: item(Taking.received(delivery))
 
-      {:ok, {{:nats, _, _, _}, _, _} = delivery} ->
-        fetch(delivery)
-
-      {:ok, payload, lease} ->
-        {:ok, {payload, lease}}
-
-      {:large, lease} ->
-        fetched(Payload.fetch_large(lease), lease)
+      taken ->
+        item(taken)
     end
   end
 
-  defp fetch({{:nats, _, _, _} = lease, payload, _waited}) do
-    fetched(Nats.Payload.open(lease, payload), lease)
-  end
-
-  defp fetch(lease), do: fetched(Payload.fetch(lease), lease)
-
-  defp fetched({:ok, payload}, lease), do: {:ok, {payload, lease}}
-  defp fetched({:error, :stale_lease}, _lease), do: :stale
-  defp fetched(:undecodable, _lease), do: :stale
+  defp item({:ok, payload, lease}), do: {:ok, {payload, lease}}
+  defp item(:stale), do: :stale
 
   defp run(state, items) do
     {payloads, leases} = items |> Enum.reverse() |> Enum.unzip()

@@ -5,7 +5,7 @@ defmodule PaymentQueue.Workers.Inbox do
 
   require Logger
 
-  alias PaymentQueue.{Native, Nats, Operations, Taking}
+  alias PaymentQueue.{Operations, Taking}
 
   @go {:payment_queue, :go}
   @stop {:payment_queue, :stop}
@@ -45,11 +45,11 @@ defmodule PaymentQueue.Workers.Inbox do
 
   @doc "What a parked worker is woken by. Its token is used up afterwards."
   @spec await(atom(), pid(), pos_integer(), integer() | :infinity) ::
-          {:delivered, Native.lease() | Nats.Native.delivery()} | :timeout | :stop
+          {:delivered, Taking.delivery()} | :timeout | :stop
   def await(queue, parent, token, deadline) do
     receive do
-      {:payment_queue, :delivered, ^token, lease} ->
-        {:delivered, lease}
+      {:payment_queue, :delivered, ^token, delivery} ->
+        {:delivered, delivery}
 
       message ->
         if stop_message?(message, parent),
@@ -63,25 +63,19 @@ defmodule PaymentQueue.Workers.Inbox do
   defp leave(queue, token, why) do
     with :delivered <- Operations.call(queue, :unpark, [token]) do
       receive do
-        {:payment_queue, :delivered, ^token, lease} -> late(why, lease)
+        {:payment_queue, :delivered, ^token, delivery} -> late(why, delivery)
       end
     else
       :ok -> why
     end
   end
 
-  # Nobody has seen this item: it goes back to the head with its attempts as they were.
-  defp late(:stop, {{:nats, _, _, _} = lease, _, _}) do
-    _ = Nats.release(lease, 0)
+  defp late(:stop, delivery) do
+    Taking.give_back(delivery)
     :stop
   end
 
-  defp late(:stop, lease) do
-    _ = Native.release(lease, 0)
-    :stop
-  end
-
-  defp late(:timeout, lease), do: {:delivered, lease}
+  defp late(:timeout, delivery), do: {:delivered, delivery}
 
   defp stop_message?(@stop, _parent), do: true
   defp stop_message?({:EXIT, parent, _reason}, parent), do: true

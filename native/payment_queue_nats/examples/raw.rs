@@ -1,6 +1,6 @@
 //! The floor of bench/nats.exs: async-nats alone. Prints publishes and settled deliveries per second.
 //!
-//! Arguments: address, items, number in flight.
+//! Arguments: address, items, number in flight, name of the stream.
 
 use async_nats::jetstream::{self, consumer::PullConsumer, consumer::pull, stream};
 use futures_util::{StreamExt, stream::iter};
@@ -9,15 +9,16 @@ use std::time::Instant;
 fn main() -> Result<(), async_nats::Error> {
     let arguments: Vec<String> = std::env::args().collect();
     let (address, items, flight) = (arguments[1].clone(), arguments[2].parse()?, arguments[3].parse()?);
-    payment_queue_nats::block_on(run(address, items, flight))
+    let stream = format!("raw_{}", arguments[4]);
+    payment_queue_nats::block_on(run(address, items, flight, stream))
 }
 
-async fn run(address: String, items: usize, flight: usize) -> Result<(), async_nats::Error> {
+async fn run(address: String, items: usize, flight: usize, name: String) -> Result<(), async_nats::Error> {
     let client = async_nats::connect(address).await?;
     let context = jetstream::new(client);
     let config = stream::Config {
-        name: "raw".into(),
-        subjects: vec!["raw".into()],
+        name: name.clone(),
+        subjects: vec![name.clone()],
         retention: stream::RetentionPolicy::WorkQueue,
         ..Default::default()
     };
@@ -26,12 +27,12 @@ async fn run(address: String, items: usize, flight: usize) -> Result<(), async_n
     let begin = Instant::now();
     iter(0..items)
         .for_each_concurrent(flight, |n| {
-            let context = context.clone();
+            let (context, subject) = (context.clone(), name.clone());
             async move {
                 let message = jetstream::message::PublishMessage::build()
                     .payload(vec![b'x'; 100].into())
                     .message_id(n.to_string());
-                let ack = context.send_publish("raw", message).await.expect("a publish");
+                let ack = context.send_publish(subject, message).await.expect("a publish");
                 ack.await.expect("an ack");
             }
         })

@@ -163,6 +163,10 @@ impl Desk {
         self.held.remove(&lease).map(|held| held.message)
     }
 
+    pub(crate) fn waited_ms(&self, lease: Lease) -> Option<u64> {
+        Some(self.held.get(&lease)?.message.waited_ms)
+    }
+
     pub(crate) fn expire(&mut self, lease: Lease, will: Will) -> bool {
         match self.held.get_mut(&lease) {
             Some(held) if held.will.is_none() => {

@@ -14,7 +14,7 @@ use async_nats::jetstream::stream::{self, DiscardPolicy, RetentionPolicy, Stream
 use async_nats::{Client, Subject};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) consumer: PullConsumer,
     pub(crate) settings: Settings,
     pub(crate) limits: RwLock<Limits>,
+    /// That of the settings, or what came later.
+    pub(crate) prefetch: AtomicUsize,
     pub(crate) desk: Mutex<Desk>,
     pub(crate) counters: Counters,
     pub(crate) closed: AtomicBool,
@@ -78,6 +80,7 @@ impl Queue {
             dead,
             consumer,
             limits: RwLock::new(settings.limits),
+            prefetch: AtomicUsize::new(settings.prefetch),
             settings,
             desk: Mutex::default(),
             counters: Counters::default(),
@@ -116,6 +119,11 @@ impl Queue {
     #[must_use]
     pub fn limits(&self) -> Limits {
         *self.shared.limits.read()
+    }
+
+    /// Changes how many items are fetched ahead of the takers of this node.
+    pub fn set_prefetch(&self, n: usize) {
+        self.shared.prefetch.store(n, Ordering::Relaxed);
     }
 
     /// Refuses items from this node from now on.

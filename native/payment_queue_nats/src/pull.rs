@@ -3,7 +3,7 @@
 //! Pull requests have an end, so that the server forgets a node that is gone, and a heartbeat, so that a request that a failed
 //! server forgot is noticed. Who asks without waiting has a request of its own, with a definite answer.
 
-use crate::desk::{Delivery, Message, Owner, Park};
+use crate::desk::{Delivery, Lease, Message, Owner, Park};
 use crate::error::Failure;
 use crate::open::{Queue, Shared};
 use crate::settle;
@@ -14,6 +14,7 @@ use async_nats::{StatusCode, Subscriber};
 use futures_util::{FutureExt, StreamExt};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -40,6 +41,12 @@ impl Queue {
     #[must_use]
     pub fn unpark(&self, token: u64) -> bool {
         self.shared.desk.lock().unpark(token)
+    }
+
+    /// Milliseconds from an item's acceptance to its delivery under this lease; 0 for a stale one.
+    #[must_use]
+    pub fn waited_ms(&self, lease: Lease) -> u64 {
+        self.shared.desk.lock().waited_ms(lease).unwrap_or(0)
     }
 
     /// Up to `n` items that are there now, first those on this node, then the server's. The deliveries are the owner's even if
@@ -140,7 +147,7 @@ impl Requests {
     async fn ask(&mut self, shared: &Shared) {
         let now = Instant::now();
         self.open.retain(|(_, _, over)| *over > now);
-        let prefetch = shared.settings.prefetch;
+        let prefetch = shared.prefetch.load(Ordering::Relaxed);
         let (wanted, waiting) = {
             let desk = shared.desk.lock();
             (desk.wanted(prefetch), desk.parked())

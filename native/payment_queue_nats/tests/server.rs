@@ -214,3 +214,50 @@ fn without_a_server_an_item_is_refused_at_its_deadline_and_with_one_again_it_is_
         .unwrap();
     assert_eq!(receiver.recv_timeout(Duration::from_secs(25)).unwrap(), Ok(()));
 }
+
+#[test]
+fn more_than_fit_on_the_way_at_once_are_all_answered_once() {
+    let Some(server) = server("many") else { return };
+    let mut settings = settings("many");
+    settings.limits.capacity = 30_000;
+    let queue = open(&server, settings);
+    let (sender, receiver) = mpsc::channel();
+    for n in 0..40_000 {
+        let sender = sender.clone();
+        queue.enqueue(item(&n.to_string()), Duration::from_secs(60), move |result| sender.send(result).unwrap());
+    }
+    drop(sender);
+    let results: Vec<_> = receiver.iter().collect();
+    assert_eq!(results.len(), 40_000);
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 30_000);
+    let stats = wait(|done| queue.stats(done)).unwrap();
+    assert_eq!(stats, Stats { waiting: 30_000, in_flight: 0 });
+}
+
+#[test]
+fn without_a_server_each_of_many_is_refused_at_its_own_deadline() {
+    let Some(mut server) = server("deadlines") else { return };
+    let queue = open(&server, settings("deadlines"));
+    server.process.kill().unwrap();
+    server.process.wait().unwrap();
+    let begin = Instant::now();
+    let (sender, receiver) = mpsc::channel();
+    for n in 0..100 {
+        let (sender, within) = (sender.clone(), Duration::from_millis(300 + 10 * (99 - n)));
+        queue.enqueue(item("late"), within, move |result| sender.send((result, begin.elapsed() >= within)).unwrap());
+    }
+    drop(sender);
+    let results: Vec<_> = receiver.iter().collect();
+    // Not before it either, but for the pause before which nothing more can be tried.
+    assert_eq!(results.len(), 100);
+    assert!(results.iter().all(|(result, _)| *result == Err(Refusal::Unavailable)));
+    assert!(results.iter().any(|(_, late)| *late));
+}
+
+#[test]
+fn a_callback_that_panics_silences_nobody_else() {
+    let Some(server) = server("panic") else { return };
+    let queue = open(&server, settings("panic"));
+    queue.enqueue(item("1"), Duration::from_secs(10), |_| panic!("on purpose"));
+    assert_eq!(enqueue(&queue, item("2")), Ok(()));
+}

@@ -110,6 +110,12 @@ fn unpark(index: usize, token: u64) -> NifResult<Atom> {
     Ok(if queue(index)?.unpark(token) { ok() } else { delivered() })
 }
 
+/// Milliseconds, 0 for a stale lease.
+#[rustler::nif]
+fn waited(index: usize, lease: u64) -> NifResult<u64> {
+    Ok(queue(index)?.waited_ms(lease))
+}
+
 fn settled<'a>(env: Env<'a>, result: Result<(), SettleError>) -> Term<'a> {
     match result {
         Ok(()) => ok().encode(env),

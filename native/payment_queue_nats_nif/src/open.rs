@@ -145,6 +145,12 @@ fn reopen(index: usize) -> NifResult<Atom> {
 }
 
 #[rustler::nif]
+fn prefetch(index: usize, n: usize) -> NifResult<Atom> {
+    queue(index)?.set_prefetch(n);
+    Ok(ok())
+}
+
+#[rustler::nif]
 fn pause(index: usize) -> NifResult<Atom> {
     queue(index)?.pause();
     Ok(ok())
