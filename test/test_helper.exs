@@ -21,7 +21,8 @@ optional = [
     {loaded?.(Broadway), "Broadway is not on the code path",
      "PaymentQueue.BroadwayTest, PaymentQueue.BroadwayKillTest, PaymentQueue.BroadwayGuideTest", :broadway},
   nats:
-    {PaymentQueue.NatsServer.program() != nil, "there is no nats-server",
+    {PaymentQueue.NatsServer.program() != nil,
+     "there is no nats-server 2.10.27 or newer (bin/setup fetches one; NATS_SERVER names one)",
      "PaymentQueue.ConformanceTest (nats), the tests of PaymentQueue.Nats", nil},
   # Where telemetry is there, what happens without it cannot be seen.
   without_telemetry:

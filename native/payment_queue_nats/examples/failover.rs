@@ -75,6 +75,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
+        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -205,6 +206,15 @@ async fn open(context: &Context, max_messages: i64) -> Result<(stream::Stream, P
     Ok((stream, consumer))
 }
 
+async fn opened(context: &Context, max_messages: i64) -> (stream::Stream, PullConsumer) {
+    loop {
+        match open(context, max_messages).await {
+            Ok(opened) => return opened,
+            Err(_) => sleep(Duration::from_millis(500)).await,
+        }
+    }
+}
+
 async fn outages(scenario: &str, nodes: &mut [Node], client: &async_nats::Client) {
     let pause = |seconds| sleep(Duration::from_secs(seconds));
     match scenario {
@@ -321,15 +331,15 @@ fn main() -> Result<(), async_nats::Error> {
 }
 
 async fn run(program: &str, scenario: &str, max_messages: i64) -> Result<(), async_nats::Error> {
-    let mut nodes = cluster(Path::new(program));
-    let urls: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
-    let options = async_nats::ConnectOptions::new().retry_on_initial_connect().max_reconnects(None);
-    let client = options.reconnect_delay_callback(|_| Duration::from_millis(250)).connect(&urls[..]).await?;
-    let context = jetstream::new(client.clone());
-    let (stream, consumer) = loop {
-        match open(&context, max_messages).await {
-            Ok(opened) => break opened,
-            Err(_) => sleep(Duration::from_millis(500)).await,
+    // Now and then three new servers find no leader; three others do.
+    let (mut nodes, client, context, (stream, consumer)) = loop {
+        let nodes = cluster(Path::new(program));
+        let urls: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        let options = async_nats::ConnectOptions::new().retry_on_initial_connect().max_reconnects(None);
+        let client = options.reconnect_delay_callback(|_| Duration::from_millis(250)).connect(&urls[..]).await?;
+        let context = jetstream::new(client.clone());
+        if let Ok(opened) = timeout(Duration::from_secs(60), opened(&context, max_messages)).await {
+            break (nodes, client, context, opened);
         }
     };
     println!("nats-server {}, {scenario}, max_messages {max_messages}", client.server_info().version);

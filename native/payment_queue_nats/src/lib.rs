@@ -12,6 +12,7 @@ mod open;
 mod publish;
 mod pull;
 mod runtime;
+mod server;
 mod settings;
 mod settle;
 mod wire;

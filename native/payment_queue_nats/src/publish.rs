@@ -112,6 +112,9 @@ pub(crate) async fn publish(
         let attempt = timeout_at(deadline.min(Instant::now() + ATTEMPT), attempt).await;
         match attempt.map(|result| result.map_err(PublishFailure::from)) {
             Ok(Ok(ack)) if !ack.duplicate => return Ok(Stored::Now),
+            // A server notes the id before it stores the message, and keeps the note if it then refuses the message or is no
+            // longer the leader: sequence 0 says that a publish was tried, not that anything is stored.
+            Ok(Ok(ack)) if ack.sequence == 0 => {}
             Ok(Ok(_)) => return Ok(if unknown { Stored::MaybeBefore } else { Stored::Before }),
             Ok(Err(PublishFailure::TooLarge)) => return Err(Refusal::TooLarge),
             // After an unknown end it would be no honest answer: the message may be what filled the stream.
