@@ -36,7 +36,8 @@ optional = [
      "PaymentQueue.BroadwayTest, PaymentQueue.BroadwayKillTest, PaymentQueue.BroadwayGuideTest, one test of each " <>
        "PaymentQueue.ConformanceTest", :broadway},
   nats:
-    {PaymentQueue.NatsServer.program() != nil, "there is no nats-server",
+    {PaymentQueue.NatsServer.program() != nil,
+     "there is no nats-server 2.10.27 or newer (bin/setup fetches one; NATS_SERVER names one)",
      "PaymentQueue.ConformanceTest (nats), the tests of PaymentQueue.Nats", nil},
   # Where telemetry is there, what happens without it cannot be seen.
   without_telemetry:

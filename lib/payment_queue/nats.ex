@@ -5,6 +5,8 @@ defmodule PaymentQueue.Nats do
   #
   # The calling process waits for a message, never a scheduler for a server.
 
+  require Logger
+
   alias PaymentQueue.Nats.{Native, Options, Payload}
   alias PaymentQueue.{Reason, Taking}
 
@@ -44,10 +46,12 @@ defmodule PaymentQueue.Nats do
     connection = {engine.servers, engine.tls, Options.secret(engine.credentials), engine.connect_timeout}
     lost = Reason.encode(:consumer_down)
     limits = limits(PaymentQueue.Options.settings(config))
-    settings = {engine.stream, engine.replicas, engine.ack_wait, engine.duplicate_window, engine.prefetch, lost, limits}
+    %{ack_wait: ack_wait, duplicate_window: window, prefetch: prefetch, allow_unsafe_server: unsafe?} = engine
+    settings = {engine.stream, engine.replicas, ack_wait, window, prefetch, unsafe?, lost, limits}
 
     case key |> Native.open(connection, settings) |> await() do
-      {:ok, index} ->
+      {:ok, index, warning} ->
+        if warning, do: Logger.error("PaymentQueue queue #{inspect(name)}: #{warning}")
         :persistent_term.put({__MODULE__, name}, {index, identity})
         :created
 

@@ -3,11 +3,17 @@ defmodule PaymentQueue.NatsServer do
   # Real servers for tests, on free loopback ports. Each ends with the process that started it: a shell waits for the end of its
   # input, which is the port's.
 
-  @doc "The program, or nil. The environment variable NATS_SERVER names another one."
-  def program,
-    do:
-      System.get_env("NATS_SERVER") || System.find_executable("nats-server") ||
-        Enum.find(["/usr/sbin/nats-server"], &File.exists?/1)
+  @doc "The program, or nil where there is none that a queue is opened on. The environment variable NATS_SERVER names it."
+  def program do
+    programs = [System.get_env("NATS_SERVER"), System.find_executable("nats-server"), "/usr/sbin/nats-server"]
+    Enum.find(programs, &(&1 != nil and File.exists?(&1) and Version.match?(version(&1), ">= 2.10.27")))
+  end
+
+  defp version(program) do
+    {text, 0} = System.cmd(program, ["--version"])
+    [version] = Regex.run(~r/\d+\.\d+\.\d+/, text)
+    version
+  end
 
   @doc "A server on its own. Returns `%{address: \"127.0.0.1:port\", ...}`."
   def start(args \\ []) do
@@ -22,10 +28,38 @@ defmodule PaymentQueue.NatsServer do
     servers =
       for {route, n} <- Enum.with_index(routes, 1) do
         args = ~w(--cluster_name pq --cluster nats://127.0.0.1:#{route} --routes #{urls} --server_name n#{n})
-        %{directory: directory(), port: free_port(), args: args}
+        monitor = free_port()
+        %{directory: directory(), port: free_port(), monitor: monitor, args: ["-m", "#{monitor}" | args]}
       end
 
     servers |> Enum.map(&start_again/1) |> Enum.map(&await/1)
+  end
+
+  @doc """
+  What each server of a cluster has of a stream, as `{messages, first_sequence, last_sequence}`; nil for one that does not
+  say. It is each server's own copy, not what the leader says of it.
+  """
+  def copies(servers, stream), do: Enum.map(servers, &copy(&1, stream))
+
+  defp copy(server, stream) do
+    with {:ok, socket} <- :gen_tcp.connect('127.0.0.1', server.monitor, [:binary, active: false], 1_000),
+         :ok <- :gen_tcp.send(socket, "GET /jsz?streams=true HTTP/1.0\r\n\r\n"),
+         text = received(socket, []),
+         [_ | numbers] <- Regex.run(state(stream), text) do
+      numbers |> Enum.map(&String.to_integer/1) |> List.to_tuple()
+    else
+      _ -> nil
+    end
+  end
+
+  defp state(stream),
+    do: ~r/"name":\s*"#{stream}",.*?"state":\s*\{\s*"messages":\s*(\d+).*?"first_seq":\s*(\d+).*?"last_seq":\s*(\d+)/s
+
+  defp received(socket, parts) do
+    case :gen_tcp.recv(socket, 0, 2_000) do
+      {:ok, part} -> received(socket, [parts, part])
+      {:error, _} -> :gen_tcp.close(socket) && IO.iodata_to_binary(parts)
+    end
   end
 
   @doc "Starts a stopped server on its old port and directory, without waiting for it."

@@ -3,7 +3,18 @@ defmodule PaymentQueue.Nats.Options do
   # `engine: {:nats, opts}`. A secret never stands in the options, which supervisors print: it is named, or made by a function,
   # and read when the connection is.
 
-  @known [:servers, :stream, :replicas, :tls, :credentials, :ack_wait, :duplicate_window, :prefetch, :connect_timeout]
+  @known [
+    :servers,
+    :stream,
+    :replicas,
+    :tls,
+    :credentials,
+    :ack_wait,
+    :duplicate_window,
+    :prefetch,
+    :connect_timeout,
+    :allow_unsafe_server
+  ]
 
   @doc "The options validated, as a map; `ArgumentError` else, which never shows a value that may be a secret."
   @spec validate!(term(), map()) :: map()
@@ -27,7 +38,8 @@ defmodule PaymentQueue.Nats.Options do
       ack_wait: integer!(opts, :ack_wait, 30_000, 1_000..3_600_000),
       duplicate_window: integer!(opts, :duplicate_window, 120_000, 1_000..86_400_000),
       prefetch: integer!(opts, :prefetch, if(config.handler, do: config.concurrency, else: 0), 0..100_000),
-      connect_timeout: integer!(opts, :connect_timeout, 10_000, 1..600_000)
+      connect_timeout: integer!(opts, :connect_timeout, 10_000, 1..600_000),
+      allow_unsafe_server: boolean!(opts, :allow_unsafe_server)
     }
   end
 
@@ -116,6 +128,11 @@ defmodule PaymentQueue.Nats.Options do
     if is_integer(value) and value in range,
       do: value,
       else: bad!("#{inspect(key)} is an integer in #{inspect(range)}, got: #{inspect(value, limit: 5)}")
+  end
+
+  defp boolean!(opts, key) do
+    value = Keyword.get(opts, key, false)
+    if is_boolean(value), do: value, else: bad!("#{inspect(key)} is true or false, got: #{inspect(value, limit: 5)}")
   end
 
   @spec bad!(String.t()) :: no_return()

@@ -22,7 +22,7 @@ pub(crate) async fn shared(key: Vec<u8>, settings: Connection) -> Result<Client,
     slot.get_or_try_init(|| connect(settings)).await.cloned()
 }
 
-async fn connect(settings: Connection) -> Result<Client, Failure> {
+pub(crate) async fn connect(settings: Connection) -> Result<Client, Failure> {
     let secure = settings.tls.is_some();
     let servers = settings.servers.iter().map(|server| address(server, secure)).collect::<Result<Vec<_>, _>>()?;
     let options = with_tls(with_credentials(ConnectOptions::new(), settings.credentials)?, settings.tls);

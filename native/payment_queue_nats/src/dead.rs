@@ -90,11 +90,20 @@ async fn copy(shared: &Shared, message: &Message, reason: &[u8]) -> Result<(), R
     }
 }
 
+async fn is_full(shared: &Shared) -> Result<bool, Failure> {
+    let info = shared.stream.get_info().await.map_err(|error| Failure::of("stream", &error))?;
+    Ok(info.state.messages >= info.config.max_messages as u64)
+}
+
 async fn requeue(shared: &Shared, n: usize) -> Result<usize, Failure> {
     for done in 0..n {
         let messages = messages_from(&shared.dead, &shared.dead_subject, 1, 1).await?;
         let Some(message) = messages.into_iter().next() else { return Ok(done) };
         let payload = Payload::of(&message.payload, Some(&message.headers));
+        // Publishing into a full queue would spoil the id: servers before 2.11 keep it in mind, and store nothing under it.
+        if is_full(shared).await? {
+            return Ok(done);
+        }
         let id = format!("requeued-{}-{}", message.sequence, message.time.unix_timestamp_nanos());
         let deadline = Instant::now() + REQUEUE;
         match publish::publish(shared, &shared.subject, id, payload.headers(), payload.bytes, deadline).await {

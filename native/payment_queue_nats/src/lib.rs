@@ -13,6 +13,7 @@ mod post;
 mod publish;
 mod pull;
 mod runtime;
+mod server;
 mod settings;
 mod settle;
 mod wire;

@@ -6,7 +6,7 @@ use crate::desk::Desk;
 use crate::error::Failure;
 use crate::post::Post;
 use crate::settings::{Connection, Limits, Settings};
-use crate::{pull, runtime, settle};
+use crate::{pull, runtime, server, settle};
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull as pull_consumer};
 use async_nats::jetstream::context::ContextBuilder;
@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) prefetch: AtomicUsize,
     pub(crate) desk: Mutex<Desk>,
     pub(crate) counters: Counters,
+    /// Why the servers cannot be trusted, where they were allowed all the same.
+    pub(crate) unfit: Option<String>,
     pub(crate) closed: AtomicBool,
     /// Somebody waits who did not before.
     pub(crate) demand: Notify,
@@ -61,9 +63,13 @@ impl Queue {
     /// begins to serve.
     ///
     /// # Errors
-    /// What the server or the way to it says.
+    /// What the server or the way to it says, or that a server is too old to be trusted.
     pub async fn open(key: Vec<u8>, connection: Connection, settings: Settings) -> Result<Self, Failure> {
-        let client = connect::shared(key, connection).await?;
+        let client = connect::shared(key, connection.clone()).await?;
+        let unfit = server::unfit(&client, connection).await;
+        if let Some(unfit) = unfit.as_ref().filter(|_| !settings.allow_unsafe_server) {
+            return Err(server::refusal(unfit));
+        }
         let api = ContextBuilder::new().timeout(QUESTION).build(client.clone());
         let post = Post::open(&client).await?;
         configure(&api, &settings, settings.limits).await?;
@@ -84,6 +90,7 @@ impl Queue {
             settings,
             desk: Mutex::default(),
             counters: Counters::default(),
+            unfit,
             closed: AtomicBool::new(false),
             demand: Notify::new(),
             alive: Notify::new(),
@@ -101,6 +108,12 @@ impl Queue {
         done: impl FnOnce(Result<Self, Failure>) + Send + 'static,
     ) {
         runtime::spawn(async move { done(Self::open(key, connection, settings).await) });
+    }
+
+    /// Why the servers of this queue cannot be trusted, if it was opened on them all the same.
+    #[must_use]
+    pub fn warning(&self) -> Option<&str> {
+        self.shared.unfit.as_deref()
     }
 
     /// Changes the limits, on the server too.

@@ -114,6 +114,9 @@ fn letter(subject: Subject, id: String, mut headers: HeaderMap, payload: Bytes, 
 fn read(message: &Message) -> Option<Answer> {
     match serde_json::from_slice(&message.payload).ok()? {
         Response::Ok(PublishAck { duplicate: false, .. }) => Some(Answer::Done),
+        // A server notes the id before it stores the message, and keeps the note if it then refuses the message or is no longer
+        // the leader: sequence 0 says that a publish was tried, not that anything is stored.
+        Response::Ok(PublishAck { sequence: 0, .. }) => None,
         Response::Ok(_) => Some(Answer::Duplicate { maybe_ours: false }),
         Response::Err { error } => error::answer(&error),
     }

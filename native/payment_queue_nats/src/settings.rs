@@ -83,6 +83,8 @@ pub struct Settings {
     pub duplicate_window: Duration,
     /// Items fetched ahead of the takers of this node.
     pub prefetch: usize,
+    /// Open the queue though a server is known to lose items.
+    pub allow_unsafe_server: bool,
     /// The dead letter reason for an item whose holders all died.
     pub lost_reason: Bytes,
     /// What can change later.

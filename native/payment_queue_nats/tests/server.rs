@@ -1,93 +1,11 @@
 //! Against a real nats-server, started here on a free loopback port. Without the program the tests say that they are skipped.
 
+mod support;
+
 use payment_queue_nats::*;
-use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-
-struct Server {
-    process: Child,
-    directory: std::path::PathBuf,
-    address: String,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
-/// `None`: there is no nats-server here.
-fn server(test: &str) -> Option<Server> {
-    let directory = std::env::temp_dir().join(format!("payment_queue_nats_{}_{test}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let started = Command::new("nats-server")
-        .env("PATH", format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default()))
-        .args(["-a", "127.0.0.1", "-p", "-1", "-js", "-sd"])
-        .arg(&directory)
-        .arg("--ports_file_dir")
-        .arg(&directory)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let Ok(process) = started else {
-        println!("skipped, because nats-server is not installed: {test}");
-        return None;
-    };
-    let ports = directory.join(format!("nats-server_{}.ports", process.id()));
-    let mut server = Server { process, directory, address: String::new() };
-    let end = Instant::now() + Duration::from_secs(20);
-    while server.address.is_empty() {
-        assert!(Instant::now() < end, "nats-server did not start");
-        let text = std::fs::read_to_string(&ports).unwrap_or_default();
-        if let Some(at) = text.find("nats://") {
-            server.address = text[at + 7..].split('"').next().unwrap().to_string();
-        }
-        std::thread::yield_now();
-    }
-    Some(server)
-}
-
-fn settings(stream: &str) -> Settings {
-    Settings {
-        stream: stream.into(),
-        replicas: 1,
-        ack_wait: Duration::from_secs(30),
-        duplicate_window: Duration::from_secs(120),
-        prefetch: 0,
-        lost_reason: "lost".into(),
-        limits: Limits { capacity: 100, max_bytes: 1 << 30, max_payload_bytes: 1000, max_attempts: 3, max_dead: 10 },
-    }
-}
-
-fn connection(server: &Server) -> Connection {
-    Connection { servers: vec![server.address.clone()], timeout: Duration::from_secs(10), ..Default::default() }
-}
-
-fn open(server: &Server, settings: Settings) -> Queue {
-    block_on(Queue::open(server.address.clone().into(), connection(server), settings)).unwrap()
-}
-
-/// Calls with a callback, and waits until that was called.
-fn wait<T: Send + 'static>(call: impl FnOnce(Box<dyn FnOnce(T) + Send>)) -> T {
-    let (sender, receiver) = mpsc::channel();
-    call(Box::new(move |value| sender.send(value).unwrap()));
-    receiver.recv_timeout(Duration::from_secs(20)).expect("an answer in time")
-}
-
-fn item(text: &str) -> Item {
-    Item { payload: Payload { bytes: text.to_string().into(), is_term: false }, id: None, delay: Duration::ZERO }
-}
-
-fn enqueue(queue: &Queue, item: Item) -> Result<(), Refusal> {
-    wait(|done| queue.enqueue(item, Duration::from_secs(10), done))
-}
-
-fn poll(queue: &Queue, owner: Owner, n: usize) -> Vec<Delivery> {
-    wait(|done| queue.poll(owner, n, done))
-}
+use support::*;
 
 fn take(queue: &Queue, owner: Owner) -> Delivery {
     wait(|done| {
@@ -195,23 +113,14 @@ fn a_delayed_item_is_not_taken_before_its_time() {
 fn without_a_server_an_item_is_refused_at_its_deadline_and_with_one_again_it_is_accepted() {
     let Some(mut server) = server("outage") else { return };
     let queue = open(&server, settings("outage"));
-    server.process.kill().unwrap();
-    server.process.wait().unwrap();
+    server.stop();
     let begin = Instant::now();
     let refused = wait(|done| queue.enqueue(item("a"), Duration::from_millis(700), done));
     assert_eq!(refused, Err(Refusal::Unavailable));
     assert!(begin.elapsed() >= Duration::from_millis(600));
     let (sender, receiver) = mpsc::channel();
     queue.enqueue(item("b"), Duration::from_secs(20), move |result| sender.send(result).unwrap());
-    let port = server.address.rsplit(':').next().unwrap().to_string();
-    server.process = Command::new("nats-server")
-        .env("PATH", format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default()))
-        .args(["-a", "127.0.0.1", "-p", &port, "-js", "-sd"])
-        .arg(&server.directory)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    server.start_again();
     assert_eq!(receiver.recv_timeout(Duration::from_secs(25)).unwrap(), Ok(()));
 }
 
@@ -238,8 +147,7 @@ fn more_than_fit_on_the_way_at_once_are_all_answered_once() {
 fn without_a_server_each_of_many_is_refused_at_its_own_deadline() {
     let Some(mut server) = server("deadlines") else { return };
     let queue = open(&server, settings("deadlines"));
-    server.process.kill().unwrap();
-    server.process.wait().unwrap();
+    server.stop();
     let begin = Instant::now();
     let (sender, receiver) = mpsc::channel();
     for n in 0..100 {

@@ -61,6 +61,7 @@ struct SettingsTerm<'a> {
     ack_wait_ms: u64,
     duplicate_window_ms: u64,
     prefetch: usize,
+    allow_unsafe_server: bool,
     lost_reason: Binary<'a>,
     limits: LimitsTerm,
 }
@@ -69,7 +70,7 @@ pub(crate) fn failed<'a>(env: Env<'a>, failure: &Failure) -> Term<'a> {
     (error(), failure.0.as_str()).encode(env)
 }
 
-/// Answers `{:ok, index}` or `{:error, text}`.
+/// Answers `{:ok, index, nil}`, `{:ok, index, warning}` or `{:error, text}`.
 #[rustler::nif(name = "open")]
 fn open_queue(env: Env, key: Binary, connection: ConnectionTerm, settings: SettingsTerm) -> u64 {
     let caller = Caller::new(env);
@@ -86,17 +87,19 @@ fn open_queue(env: Env, key: Binary, connection: ConnectionTerm, settings: Setti
         ack_wait: Duration::from_millis(settings.ack_wait_ms),
         duplicate_window: Duration::from_millis(settings.duplicate_window_ms),
         prefetch: settings.prefetch,
+        allow_unsafe_server: settings.allow_unsafe_server,
         lost_reason: settings.lost_reason.as_slice().to_vec().into(),
         limits: limits(settings.limits),
     };
     Queue::open_then(key.as_slice().to_vec(), connection, settings, move |result| {
-        let index = result.map(|queue| {
+        let opened = result.map(|queue| {
+            let warning = queue.warning().map(String::from);
             let mut queues = QUEUES.write();
             queues.push(queue);
-            queues.len() - 1
+            (queues.len() - 1, warning)
         });
-        caller.answer(|env| match index {
-            Ok(index) => (ok(), index).encode(env),
+        caller.answer(|env| match opened {
+            Ok((index, warning)) => (ok(), index, warning).encode(env),
             Err(failure) => failed(env, &failure),
         });
     });
