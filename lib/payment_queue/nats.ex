@@ -10,8 +10,6 @@ defmodule PaymentQueue.Nats do
   alias PaymentQueue.Nats.{Native, Options, Payload}
   alias PaymentQueue.{Reason, Taking}
 
-  @built :nats in Application.compile_env(:payment_queue, :engines, [])
-
   @type lease :: Native.lease()
   @type unconfirmed :: {:error, :queue_unavailable}
   @type settled :: :ok | {:error, :stale_lease} | unconfirmed()
@@ -25,12 +23,7 @@ defmodule PaymentQueue.Nats do
   @doc "Connects, makes the streams or brings them up to date, and opens the queue on this node."
   @spec open(map()) :: :created | :found | {:error, term()}
   def open(%{name: name, engine: engine} = config) do
-    unless @built do
-      raise ArgumentError,
-            "the engine :nats was not built. Put `config :payment_queue, engines: [:nats]` into config/config.exs and run " <>
-              "mix deps.compile payment_queue --force"
-    end
-
+    built!()
     # What identifies the connection, and what the queue: neither holds a secret.
     key = :erlang.md5(:erlang.term_to_binary(Map.take(engine, [:servers, :tls, :credentials])))
     identity = {key, Map.take(engine, [:stream, :replicas, :ack_wait, :duplicate_window])}
@@ -42,6 +35,15 @@ defmodule PaymentQueue.Nats do
     end
   end
 
+  # Asked of the code server, which holds the module back if the native library is not there.
+  defp built! do
+    with {:error, _} <- Code.ensure_loaded(Native) do
+      raise ArgumentError,
+            "the engine :nats was not built. Put `config :payment_queue, engines: [:nats]` into config/config.exs and run " <>
+              "mix deps.compile payment_queue --force"
+    end
+  end
+
   defp create(%{name: name, engine: engine} = config, key, identity) do
     connection = {engine.servers, engine.tls, Options.secret(engine.credentials), engine.connect_timeout}
     lost = Reason.encode(:consumer_down)
@@ -49,7 +51,7 @@ defmodule PaymentQueue.Nats do
     %{ack_wait: ack_wait, duplicate_window: window, prefetch: prefetch, allow_unsafe_server: unsafe?} = engine
     settings = {engine.stream, engine.replicas, ack_wait, window, prefetch, unsafe?, lost, limits}
 
-    case key |> Native.open(connection, settings) |> await() do
+    case key |> begin(connection, settings) |> await() do
       {:ok, index, warning} ->
         if warning, do: Logger.error("PaymentQueue queue #{inspect(name)}: #{warning}")
         :persistent_term.put({__MODULE__, name}, {index, identity})
@@ -58,6 +60,13 @@ defmodule PaymentQueue.Nats do
       {:error, text} ->
         {:error, {:nats, text}}
     end
+  end
+
+  # The stack trace of a bad argument shows the arguments, and with them the secret.
+  defp begin(key, connection, settings) do
+    Native.open(key, connection, settings)
+  rescue
+    _ in ArgumentError -> raise ArgumentError, "the options of the engine :nats cannot be passed on to native code"
   end
 
   defp found(index, config) do

@@ -85,7 +85,12 @@ defmodule PaymentQueue.Nats.SecretsTest do
 
     refute refused_start({:token, fn -> "wrong-" <> @secret end}, server) =~ @secret
     assert refused_start({:token, {:env, "NOBODY_SETS_THIS"}}, server) =~ "NOBODY_SETS_THIS is not set"
-    refute refused_start({:token, fn -> String.to_charlist(@secret) end}, server) =~ @secret
+
+    for wrong <- [String.to_charlist(@secret), @secret <> <<255>>, {:ok, @secret}] do
+      text = refused_start({:token, fn -> wrong end}, server)
+      assert text =~ "is no text in UTF-8"
+      refute text =~ @secret
+    end
   end
 
   test "user and password" do

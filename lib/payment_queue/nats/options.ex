@@ -48,19 +48,19 @@ defmodule PaymentQueue.Nats.Options do
   @doc "The secret itself, read now. Never kept on this side."
   @spec secret(term()) :: PaymentQueue.Nats.Native.secret()
   def secret(nil), do: :none
-  def secret({:file, path}), do: {:creds, File.read!(path)}
+  def secret({:file, path}), do: {:creds, text!(File.read!(path), "the file of :credentials")}
   def secret({:token, source}), do: {:token, reveal(source)}
   def secret({:nkey, source}), do: {:nkey, reveal(source)}
   def secret({:user, user, source}), do: {:user, user, reveal(source)}
 
-  defp reveal({:env, name}), do: System.get_env(name) || bad!("the environment variable #{name} is not set")
+  defp reveal({:env, name}),
+    do: text!(System.get_env(name) || bad!("the environment variable #{name} is not set"), "the variable #{name}")
 
-  defp reveal(fun) do
-    case fun.() do
-      value when is_binary(value) -> value
-      _ -> bad!("the function of :credentials returned no string")
-    end
-  end
+  defp reveal(fun), do: text!(fun.(), "what the function of :credentials returns")
+
+  # Never shown, whatever it is.
+  defp text!(value, what),
+    do: if(is_binary(value) and String.valid?(value), do: value, else: bad!("#{what} is no text in UTF-8"))
 
   defp servers!([_ | _] = servers) do
     Enum.map(servers, fn server ->

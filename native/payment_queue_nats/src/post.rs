@@ -182,6 +182,10 @@ impl Clerk {
         {
             let Some(open) = self.open.get_mut(&number).filter(|open| !open.on_way) else { continue };
             let now = Instant::now();
+            if open.letter.deadline <= now {
+                self.finish(number, Answer::Silence);
+                continue;
+            }
             match put(&self.client, &self.replies, number, &open.letter).await {
                 Sent::Yes => {
                     open.attempt += 1;
