@@ -137,11 +137,17 @@ pub fn poll(queue: &Queue, owner: Owner, n: usize) -> Vec<Delivery> {
     wait(|done| queue.poll(owner, n, done))
 }
 
-/// Acknowledges what is there, and returns the texts.
+/// A settled item leaves a stream of several copies a moment after it was settled.
+pub fn await_empty(queue: &Queue) {
+    assert!(wait(|done| queue.await_empty(Some(Duration::from_secs(20)), done)));
+}
+
+/// Acknowledges what is there, waits until it is gone, and returns the texts.
 pub fn settle_all(queue: &Queue, owner: Owner) -> Vec<String> {
     let taken = poll(queue, owner, 100);
     for delivery in &taken {
         assert_eq!(wait(|done| queue.ack(delivery.lease, done).unwrap()), Ok(()));
     }
+    await_empty(queue);
     taken.iter().map(|delivery| String::from_utf8(delivery.payload.bytes.to_vec()).unwrap()).collect()
 }
