@@ -1,4 +1,4 @@
-# Queues in NATS against the raw client: MIX_ENV=test mix run bench/nats.exs [--items N] [--workers N] [--rounds N]
+# Queues in NATS against the raw client: MIX_ENV=test mix run bench/nats.exs [--items N] [--workers N] [--rounds N] [--raw PROGRAM]
 #
 # The floor is native/payment_queue_nats/examples/raw.rs: async-nats alone, the same server, the same number in flight, each ack
 # confirmed. The rounds alternate, each with streams of its own on one server; the medians are compared.
@@ -7,10 +7,10 @@ unless Code.ensure_loaded?(PaymentQueue.NatsServer), do: Code.require_file("../t
 defmodule NatsBench do
   @payload %{correlation_id: "6a1f0a52-7b3a-4a0e-9d0c-0b6f6c1d2e3f", amount: 1990}
 
-  def run(items, workers, rounds) do
+  def run(items, workers, rounds, raw) do
+    raw = raw || build!()
     server = PaymentQueue.NatsServer.start()
-    build!()
-    results = for round <- 1..rounds, do: {raw(server, items, workers, round), ours(server, items, workers, round)}
+    results = for round <- 1..rounds, do: {raw(raw, server, items, workers, round), ours(server, items, workers, round)}
     {raw, ours} = Enum.unzip(results)
     {version, 0} = System.cmd(PaymentQueue.NatsServer.program(), ["--version"])
     IO.puts("#{workers} in flight, #{items} items, medians of #{rounds} rounds, #{String.trim(version)}\n")
@@ -24,12 +24,13 @@ defmodule NatsBench do
   defp row(name, raw, ours), do: IO.puts("| #{name} | #{raw} | #{ours} | #{round(100 * ours / raw)} % |")
 
   # Before anything is measured.
-  defp build!, do: {_, 0} = System.cmd("cargo", ~w(build --quiet --release -p payment_queue_nats --example raw))
+  defp build! do
+    {_, 0} = System.cmd("cargo", ~w(build --quiet --release -p payment_queue_nats --example raw))
+    Path.expand("../target/release/examples/raw", __DIR__)
+  end
 
-  defp raw(server, items, workers, round) do
-    {text, 0} =
-      System.cmd("target/release/examples/raw", [server.address | Enum.map([items, workers, round], &"#{&1}")])
-
+  defp raw(raw, server, items, workers, round) do
+    {text, 0} = System.cmd(raw, [server.address | Enum.map([items, workers, round], &"#{&1}")])
     text |> String.split() |> Enum.map(&String.to_integer/1) |> List.to_tuple()
   end
 
@@ -62,6 +63,7 @@ defmodule NatsBench do
   end
 end
 
-{opts, _} = OptionParser.parse!(System.argv(), strict: [items: :integer, workers: :integer, rounds: :integer])
+{opts, _} =
+  OptionParser.parse!(System.argv(), strict: [items: :integer, workers: :integer, rounds: :integer, raw: :string])
 
-NatsBench.run(opts[:items] || 64_000, opts[:workers] || 64, opts[:rounds] || 3)
+NatsBench.run(opts[:items] || 64_000, opts[:workers] || 64, opts[:rounds] || 3, opts[:raw])
