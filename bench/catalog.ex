@@ -1,8 +1,19 @@
 defmodule PaymentQueue.Bench.Catalog do
   @moduledoc "Everything that is measured: the tables, their cells, and how long each is measured."
 
-  alias PaymentQueue.Bench.{BackPressure, Cell, Core, Depth, EnqueueOnly, FloorCosts, Goal, Latency, LoadTest, Memory}
-  alias PaymentQueue.Bench.{NativeAdapter, Options, RequestMemory, Schedulers, Steps, Throughput, TimeInQueue, WakeUp}
+  alias PaymentQueue.Bench.{BackPressure, Cell, Core, Depth, EnqueueOnly, Features, FloorCosts, Goal, Latency, LoadTest}
+
+  alias PaymentQueue.Bench.{
+    Memory,
+    NativeAdapter,
+    Options,
+    RequestMemory,
+    Schedulers,
+    Steps,
+    Throughput,
+    TimeInQueue,
+    WakeUp
+  }
 
   @producers [1, 2, 4, 16, 64, 1000]
   @workers [1, 4, 16, 64]
@@ -54,6 +65,8 @@ defmodule PaymentQueue.Bench.Catalog do
     {:scaling, "Scaling", "Schedulers of the VM, and items that wait."},
     {:load, "Load test over HTTP", "256 B of JSON, 1000 connections, server and load generator on the same cores."},
     {:back_pressure, "Back-pressure", "What a full queue does. The GenServer queue in the form that calls."},
+    {:features, "Features",
+     "What they cost where items ask for them, and where they do not. One process, 2-field map."},
     {:core, "The core crate, without the BEAM", "By criterion, per item."},
     {:floors, "Floors", "What no queue in native code could be faster than."}
   ]
@@ -94,6 +107,7 @@ defmodule PaymentQueue.Bench.Catalog do
       BackPressure.refusal_cell(size.timed),
       BackPressure.fairness_cell(max(ceil(1_000 * size.seconds), 500)),
       BackPressure.bound_cell(10, [NativeAdapter]),
+      Features.cell(size.batches),
       Core.cell(size.criterion),
       FloorCosts.cell(size.timed)
     ])

@@ -14,7 +14,7 @@ defmodule PaymentQueue.Site do
         guides/nats.md guides/broadway.md guides/testing.md guides/operations.md guides/performance.md guides/faq.md)},
     {"How it is built",
      ~w(guides/architecture.md native/payment_queue_core/README.md native/payment_queue_nif/README.md bench/README.md
-        examples/payments_api/README.md examples/plug_app/README.md examples/grafana/README.md)}
+        bench/soak/README.md examples/payments_api/README.md examples/plug_app/README.md examples/grafana/README.md)}
   ]
 
   # The first README is the front page; the others need names of their own.
@@ -23,6 +23,7 @@ defmodule PaymentQueue.Site do
     "native/payment_queue_core/README.md" => "Inside the core crate",
     "native/payment_queue_nif/README.md" => "Inside the NIF crate",
     "bench/README.md" => "Benches",
+    "bench/soak/README.md" => "Soak",
     "examples/payments_api/README.md" => "Example: a payments API",
     "examples/plug_app/README.md" => "Example: a Plug application",
     "examples/grafana/README.md" => "Example: a Grafana dashboard"
@@ -41,7 +42,7 @@ defmodule PaymentQueue.Site do
   ]
 
   # Compiled here for benches and tests, and no part of the library.
-  @not_the_library ["PaymentQueue.Baseline", "PaymentQueue.Bench"]
+  @not_the_library ["PaymentQueue.Baseline", "PaymentQueue.Bench", "PaymentQueue.Soak"]
 
   # What pages on how it is built name, and what is no part of the interface.
   @unlinked ["PaymentQueue.Native" | @not_the_library]

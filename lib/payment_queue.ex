@@ -25,6 +25,7 @@ defmodule PaymentQueue do
     * **Order**: by priority, then first in, first out; redelivered items come before fresh ones.
     * **Survival**: the queue outlives every BEAM process, its own supervisor included. It ends with the VM, unless it is
       [durable](durability.md).
+    * **Partitions**: items with equal `partition:` are taken one at a time, in the order of acceptance.
     * **Rate**: with `rate_limit: {n, ms}`, no more than `n` items are handed out within any `ms` milliseconds.
     * **No polling**: a parked taker is woken by the enqueue itself, and one item wakes one taker.
 
@@ -155,6 +156,8 @@ defmodule PaymentQueue do
       another one with an equal key is queued, scheduled or in flight, and for `unique_for:` ms after that one was settled or became a
       dead letter. Of any number of processes that enqueue one key at the same time, one is accepted. The queue must have been started
       with `unique_for:`.
+    * `partition:` any term but `nil`, of up to 1 KiB in external term format: items of equal partitions are taken in the order
+      in which they were accepted, and none before the one in front of it is settled, dead or removed.
     * `timeout:` (default 5_000 ms): how long to wait for the disk of a durable queue, or to try where the items are in NATS.
 
   Answers `:ok`, or `{:error, reason}`:
@@ -180,6 +183,14 @@ defmodule PaymentQueue do
       :ok
       iex> PaymentQueue.enqueue(%{id: 7, amount: 1990}, queue: :docs_key, key: 7)
       {:error, :duplicate}
+
+      iex> {:ok, _} = PaymentQueue.start_link(name: :docs_partition)
+      iex> :ok = PaymentQueue.enqueue({:open, "A-1"}, queue: :docs_partition, partition: "A-1")
+      iex> :ok = PaymentQueue.enqueue({:close, "A-1"}, queue: :docs_partition, partition: "A-1")
+      iex> {:ok, {:open, "A-1"}, lease} = PaymentQueue.take(queue: :docs_partition)
+      iex> PaymentQueue.take(queue: :docs_partition)
+      :empty
+      iex> {:ok, {:close, "A-1"}, _lease} = PaymentQueue.take(queue: :docs_partition, ack: lease)
   """
   @spec enqueue(term(), keyword()) :: :ok | {:error, refusal()}
   def enqueue(payload, opts \\ [])
@@ -196,7 +207,8 @@ defmodule PaymentQueue do
   end
 
   @doc """
-  Enqueues a list of payloads in their order. Options as for `enqueue/2`, but `key:` is a function of the payload.
+  Enqueues a list of payloads in their order. Options as for `enqueue/2`, but `key:` and `partition:` are functions
+  of the payload.
 
   `{:ok, n}`: all `n` are in. `{:error, reason, n}`: the first `n` are in, the next one was refused for `reason`, and the
   rest was not tried: `Enum.drop(payloads, n)` is what is left to do (after a `:duplicate`, `Enum.drop(payloads, n + 1)`).
@@ -229,7 +241,8 @@ defmodule PaymentQueue do
     * `ack: lease`: settles the last item and takes the next in one native call, for loops of your own. If that lease is
       stale, the answer is `{:error, :stale_lease}` and nothing is taken.
 
-  A paused queue is `:empty`. A queue that was never started raises `ArgumentError`.
+  A paused queue is `:empty`, and so is one whose items all wait for their `partition:`. A queue that was never started raises
+  `ArgumentError`.
 
       iex> {:ok, _} = PaymentQueue.start_link(name: :docs_take)
       iex> {:ok, 2} = PaymentQueue.enqueue_many([:a, :b], queue: :docs_take)

@@ -27,7 +27,7 @@ defmodule PaymentQueue.Bench.ChildVm do
   def with_vm(args, function) do
     paths = Enum.flat_map(:code.get_path(), fn path -> [~c"-pa", path] end)
     args = Enum.map(args, &String.to_charlist/1) ++ paths
-    {:ok, peer, _node} = :peer.start_link(%{connection: :standard_io, args: args, wait_boot: @start_ms})
+    peer = start(args)
 
     try do
       {:ok, _} = :peer.call(peer, :application, :ensure_all_started, [:payment_queue], @start_ms)
@@ -35,6 +35,16 @@ defmodule PaymentQueue.Bench.ChildVm do
     after
       :peer.stop(peer)
     end
+  end
+
+  # What the peer asks of its output is asked of its starter's, and where that is captured, such as in a test, Elixir does not
+  # start there.
+  defp start(args) do
+    leader = Process.group_leader()
+    Process.group_leader(self(), Process.whereis(:user))
+    {:ok, peer, _node} = :peer.start_link(%{connection: :standard_io, args: args, wait_boot: @start_ms})
+    Process.group_leader(self(), leader)
+    peer
   end
 
   @doc false

@@ -128,7 +128,7 @@ defmodule PaymentQueue.Dashboard do
   def next_event(stream), do: Events.next(stream)
 
   defp operate(queue, params, who) do
-    case Operations.run(queue, to_string(params["operation"]), text(params["value"]), who) do
+    case Operations.run(queue, text(params["operation"]), text(params["value"]), who) do
       {:ok, sentence} -> message(200, sentence)
       {:error, sentence} -> message(422, sentence)
     end

@@ -1,12 +1,12 @@
 defmodule PaymentQueue.Enqueuing do
   @moduledoc false
-  # Everything about enqueueing that is not the one NIF call of the hot path: delays, keys, large payloads, many at once.
+  # Everything about enqueueing that is not the one NIF call of the hot path: delays, keys, partitions, large payloads, many at once.
 
   alias PaymentQueue.{Durable, Native, Nats, Options, Payload}
   alias PaymentQueue.Telemetry.Events
 
   # An error that names a mistake of the caller instead of a state of the queue.
-  @typep misuse :: {:error, :no_keys | :no_priority}
+  @typep misuse :: {:error, :no_keys | :no_partition | :no_priority}
 
   @max_key 1_024
 
@@ -27,7 +27,7 @@ defmodule PaymentQueue.Enqueuing do
   @spec one(term(), keyword()) :: :ok | Native.refusal()
   def one(payload, opts) do
     call = Options.call!(:enqueue, opts)
-    put(payload, how(call, call.key), call)
+    with nil <- put(payload, how(call, call.key, call.partition), call), do: far(payload, call)
   end
 
   @doc "`PaymentQueue.enqueue_many/2` with any options."
@@ -35,15 +35,12 @@ defmodule PaymentQueue.Enqueuing do
   def many(payloads, opts) do
     call = Options.call!(:enqueue_many, opts)
 
-    cond do
-      how(call, call.key) == Native.plainly() -> slices(call.queue, payloads, 0, call.timeout)
-      Nats.queue?(call.queue) -> many_far(payloads, Options.in_nats!(call, :enqueue_many))
-      true -> each(payloads, call, 0)
-    end
+    if plain?(call),
+      do: slices(call.queue, payloads, 0, call.timeout),
+      else: each(payloads, call, 0)
   end
 
-  defp many_far(payloads, call),
-    do: call.queue |> Nats.enqueue_many(payloads, call.delay, call.timeout) |> many_told(call.queue)
+  defp plain?(call), do: match?(%{delay: 0, key: nil, partition: nil, priority: 0}, call)
 
   @doc "Slice by slice: a list of any length, and no long NIF call."
   @spec slices(atom(), [term()], non_neg_integer(), timeout()) ::
@@ -68,30 +65,38 @@ defmodule PaymentQueue.Enqueuing do
   defp each([], _call, done), do: {:ok, done}
 
   defp each([payload | rest], call, done) do
-    case put(payload, how(call, of(call.key, payload)), call) do
+    case put(payload, how(call, of(call.key, payload), of(call.partition, payload)), call) do
       :ok -> each(rest, call, done + 1)
       {:error, reason} -> {:error, reason, done}
+      # The first finds out for all.
+      nil -> many_far([payload | rest], call)
     end
   end
 
   defp of(nil, _payload), do: nil
   defp of(fun, payload), do: fun.(payload)
 
+  # Nil: there is no such queue in this VM.
   defp put(payload, how, call) do
     case Native.enqueue_with(call.queue, payload, how) do
-      {:error, :queue_unavailable} -> far(payload, call) |> answer(call)
+      {:error, :queue_unavailable} -> nil
       :large -> call.queue |> Payload.enqueue_large(payload, how) |> Durable.await(call.timeout) |> answer(call)
       answer -> answer |> Durable.await(call.timeout) |> answer(call)
     end
   end
 
-  # Not in this VM: maybe in NATS.
+  # Maybe in NATS.
   defp far(payload, call) do
     if Nats.queue?(call.queue), do: Options.in_nats!(call, :enqueue)
-    Nats.enqueue(call.queue, payload, call.delay, call.timeout)
+    call.queue |> Nats.enqueue(payload, call.delay, call.timeout) |> told(call.queue)
   end
 
-  defp how(call, key), do: {call.delay, bytes(key, :key), call.priority}
+  defp many_far(payloads, call) do
+    if Nats.queue?(call.queue), do: Options.in_nats!(call, :enqueue_many)
+    call.queue |> Nats.enqueue_many(payloads, call.delay, call.timeout) |> many_told(call.queue)
+  end
+
+  defp how(call, key, partition), do: {call.delay, bytes(key, :key), bytes(partition, :partition), call.priority}
 
   # Equal terms, and only those, have equal bytes.
   defp bytes(nil, _option), do: nil
@@ -114,6 +119,11 @@ defmodule PaymentQueue.Enqueuing do
     raise ArgumentError,
           "option :key needs a queue that was started with unique_for: ms and without durability:, which " <>
             "#{inspect(call.queue)} was not"
+  end
+
+  defp answer({:error, :no_partition}, call) do
+    raise ArgumentError,
+          "option :partition needs a queue that was started without durability:, which #{inspect(call.queue)} was not"
   end
 
   defp answer({:error, :no_priority}, call) do

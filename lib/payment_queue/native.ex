@@ -22,8 +22,8 @@ defmodule PaymentQueue.Native do
   (`:stored`); or (from `peek/2` and `dead_letters/2`) the term itself.
   """
   @type format :: :binary | :term | :stored | :decoded
-  @typedoc "`{delay in ms, key in bytes, priority}`"
-  @type how :: {non_neg_integer(), binary() | nil, non_neg_integer()}
+  @typedoc "`{delay in ms, key in bytes, partition in bytes, priority}`"
+  @type how :: {non_neg_integer(), binary() | nil, binary() | nil, non_neg_integer()}
   @type unavailable :: {:error, :queue_unavailable}
   @type refusal ::
           {:error,
@@ -33,6 +33,7 @@ defmodule PaymentQueue.Native do
            | :payload_too_large
            | :duplicate
            | :no_keys
+           | :no_partition
            | :no_priority
            | {:storage, atom()}}
 
@@ -89,7 +90,7 @@ defmodule PaymentQueue.Native do
 
   @doc "As `enqueue/2` does it."
   @spec plainly() :: how()
-  def plainly, do: {0, nil, 0}
+  def plainly, do: {0, nil, nil, 0}
 
   @doc """
   Takes a prefix of the list, one slice a call. `{:more, n, rest}`: call again with `rest`; `{:large, n, rest}`: the head

@@ -60,8 +60,8 @@ defmodule PaymentQueue.Options do
   ]
 
   @calls %{
-    enqueue: @item ++ [key: {:any, nil}],
-    enqueue_many: @item ++ [key: {:of_payload, nil}],
+    enqueue: @item ++ [key: {:any, nil}, partition: {:any, nil}],
+    enqueue_many: @item ++ [key: {:of_payload, nil}, partition: {:of_payload, nil}],
     take: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}, ack: {:lease, nil}],
     take_many: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}],
     dequeue: [queue: {:name, :default}, timeout: {{:timeout, 0}, 0}],
@@ -78,6 +78,11 @@ defmodule PaymentQueue.Options do
     attach_default_logger: [level: {:log_level, :info}, events: {:telemetry_events, :all}, encode: {:boolean, false}]
   }
 
+  # In their final form as they stand, so that no call need bring them there.
+  @call_defaults Map.new(@calls, fn {call, schema} ->
+                   {call, Map.new(schema, fn {option, {_type, default}} -> {option, default} end)}
+                 end)
+
   @producer [
     queue: {:name, :default},
     on_success: {:on_success, :ack},
@@ -87,7 +92,6 @@ defmodule PaymentQueue.Options do
 
   # Announced for later versions. What each may be today without asking for the feature.
   @later [
-    partition: [nil],
     order: [:fifo]
   ]
 
@@ -137,7 +141,7 @@ defmodule PaymentQueue.Options do
 
   @doc "Validates the options of one call and fills in the defaults."
   @spec call!(atom(), keyword()) :: map()
-  def call!(call, opts), do: validate!(opts, Map.fetch!(@calls, call), "PaymentQueue.#{call}")
+  def call!(call, opts), do: merge!(opts, Map.fetch!(@calls, call), Map.fetch!(@call_defaults, call), {:call, call})
 
   @doc "Validates the options of an integration by a schema of its own: `option: {type, default}`."
   @spec own!(keyword(), keyword(), String.t()) :: map()
@@ -196,9 +200,13 @@ defmodule PaymentQueue.Options do
   # --- the validator ---------------------------------------------------------------------------------------------
 
   defp validate!(opts, schema, where) do
+    merge!(opts, schema, defaults(schema), where)
+  end
+
+  defp merge!(opts, schema, defaults, where) do
     keyword!(opts, where)
 
-    Enum.reduce(opts, defaults(schema), fn {key, value}, acc ->
+    Enum.reduce(opts, defaults, fn {key, value}, acc ->
       case List.keyfind(schema, key, 0) do
         {_, {type, _}} ->
           Map.put(acc, key, check!(type, key, value))
@@ -214,21 +222,26 @@ defmodule PaymentQueue.Options do
   defp defaults(schema),
     do: Map.new(schema, fn {key, {type, default}} -> {key, if(default != nil, do: check!(type, key, default))} end)
 
+  # Said only where something is wrong.
+  defp where({:call, call}), do: "PaymentQueue.#{call}"
+  defp where(where), do: where
+
   defp keyword!(opts, where) do
     unless Keyword.keyword?(opts) do
-      raise ArgumentError, "#{where} expects its options as a keyword list, got: #{show(opts)}"
+      raise ArgumentError, "#{where(where)} expects its options as a keyword list, got: #{show(opts)}"
     end
   end
 
   defp later!(key, value, schema, where) do
     case List.keyfind(@later, key, 0) do
       nil ->
-        raise ArgumentError, "unknown option #{inspect(key)} for #{where}. " <> suggest(key, Keyword.keys(schema))
+        raise ArgumentError,
+              "unknown option #{inspect(key)} for #{where(where)}. " <> suggest(key, Keyword.keys(schema))
 
       {_, allowed} ->
         unless value in allowed do
           raise ArgumentError,
-                "option #{inspect(key)} is not supported yet by #{where} (got: #{show(value)}); leave it out"
+                "option #{inspect(key)} is not supported yet by #{where(where)} (got: #{show(value)}); leave it out"
         end
     end
   end

@@ -2,9 +2,20 @@ defmodule PaymentQueue.Bench.CellsTest do
   # The adapters' queues have names of their own, one each.
   use ExUnit.Case, async: false
 
-  alias PaymentQueue.Bench.{Adapter, BackPressure, ChildVm, Depth, EnqueueOnly, EtsAdapter, FloorCosts, Latency, Memory}
+  alias PaymentQueue.Bench.{
+    Adapter,
+    BackPressure,
+    ChildVm,
+    Depth,
+    EnqueueOnly,
+    EtsAdapter,
+    Features,
+    FloorCosts,
+    Latency
+  }
 
   alias PaymentQueue.Bench.{
+    Memory,
     NativeAdapter,
     RequestMemory,
     Schedulers,
@@ -74,7 +85,12 @@ defmodule PaymentQueue.Bench.CellsTest do
     assert ChildVm.run(System, :schedulers_online, [], ["+S", "1:1"]) == 1
     assert_raise WrongResult, "items: expected 2, got 1", fn -> ChildVm.run(WrongResult, :check!, ["items", 2, 1]) end
 
-    for cell <- [Schedulers.cell(0.02), RequestMemory.in_flight_cell(:map), Depth.cell([10, 100], 100, 1, [])] do
+    for cell <- [
+          Features.cell(2),
+          Schedulers.cell(0.02),
+          RequestMemory.in_flight_cell(:map),
+          Depth.cell([10, 100], 100, 1, [])
+        ] do
       numbers = cell.measure.(NativeAdapter, cell.prepare.(NativeAdapter))
       assert length(numbers) == length(cell.rows)
       assert Enum.all?(numbers, &(&1 > 0))

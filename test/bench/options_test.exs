@@ -80,7 +80,9 @@ defmodule PaymentQueue.Bench.OptionsTest do
                    {"parked taker woken, median", :value, 10},
                    {"queued map", :ratio, 0.5},
                    {"queued 256 B", :value, 352},
-                   {"depth 1 M / 1 K", :value, 1.1}
+                   {"depth 1 M / 1 K", :value, 1.1},
+                   {"priorities: 16, unused", :value, 1.05},
+                   {"unique_for:, unused", :value, 1.05}
                  ] ++ if(2 in PaymentQueue.Bench.Schedulers.counts(), do: [{"schedulers 2 / 1", :value, 1.7}], else: [])
                )
     end

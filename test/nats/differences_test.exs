@@ -60,7 +60,7 @@ defmodule PaymentQueue.Nats.DifferencesTest do
     assert %{capacity: 5, max_attempts: 2} = PaymentQueue.info(queue)
     refused(~r/:rate_limit of PaymentQueue.configure\/2/, fn -> PaymentQueue.configure(queue, rate_limit: {1, 1}) end)
 
-    for {key, value} <- [priority: 1, key: 7] do
+    for {key, value} <- [priority: 1, key: 7, partition: 8] do
       refused(~r/#{inspect(key)} of PaymentQueue.enqueue is not supported by the engine :nats \(got: #{value}\)/, fn ->
         PaymentQueue.enqueue(1, [{:queue, queue}, {key, value}])
       end)

@@ -105,6 +105,14 @@ defmodule PaymentQueue.OptionsTest do
   end
 
   describe "calls" do
+    test "have defaults that pass their own checks, unchanged" do
+      for call <- [:enqueue, :enqueue_many, :take, :take_many, :dequeue, :nack, :flush, :drain, :drain_queue] do
+        defaults = PaymentQueue.Options.call!(call, [])
+        said = for {option, value} <- defaults, value != nil, do: {option, value}
+        assert PaymentQueue.Options.call!(call, said) == defaults
+      end
+    end
+
     test "refuse what they don't know" do
       queue = queue!()
 
@@ -118,7 +126,10 @@ defmodule PaymentQueue.OptionsTest do
              fn -> PaymentQueue.enqueue(1, queue: queue, priority: 1) end},
             {~r/invalid value for :priority: 16; allowed: an integer in 0\.\.15/,
              fn -> PaymentQueue.enqueue(1, queue: queue, priority: 16) end},
-            {~r/:partition is not supported yet/, fn -> PaymentQueue.enqueue(1, queue: queue, partition: "k") end},
+            {~r/the :partition takes 2010 bytes.*allowed: 1024/,
+             fn -> PaymentQueue.enqueue(1, queue: queue, partition: String.duplicate("k", 2_004)) end},
+            {~r/invalid value for :partition: "k"; allowed: a function of the payload/,
+             fn -> PaymentQueue.enqueue_many([1], queue: queue, partition: "k") end},
             {~r/unknown option :unique_for/, fn -> PaymentQueue.enqueue(1, queue: queue, unique_for: 9) end},
             {~r/milliseconds in 0..4294967295, or :infinity/, fn -> PaymentQueue.take(queue: queue, timeout: -1) end},
             {~r/invalid value for :timeout/, fn -> PaymentQueue.take(queue: queue, timeout: 4_294_967_296) end},

@@ -5,10 +5,10 @@ defmodule PaymentQueue.ChildVm do
 
   import ExUnit.Assertions
 
-  @doc "Runs a script to its end in a VM of its own and returns what it said."
-  @spec run(String.t(), keyword()) :: String.t()
-  def run(script, bindings \\ []) do
-    {output, status} = System.cmd(elixir(), arguments(script, bindings), stderr_to_stdout: true)
+  @doc "Runs a script to its end in a VM of its own and returns what it said. `ebin`: another build of the library."
+  @spec run(String.t(), keyword(), Path.t()) :: String.t()
+  def run(script, bindings \\ [], ebin \\ ebin()) do
+    {output, status} = System.cmd(elixir(), arguments(script, bindings, ebin), stderr_to_stdout: true)
     assert status == 0, "the VM ended with status #{status} and said:\n#{output}"
     output
   end
@@ -16,7 +16,7 @@ defmodule PaymentQueue.ChildVm do
   @doc "Starts a script in a VM of its own. What it prints arrives line by line; see `line/2`."
   @spec start(String.t(), keyword()) :: port()
   def start(script, bindings \\ []) do
-    options = [:binary, :exit_status, :stderr_to_stdout, line: 65_536, args: arguments(script, bindings)]
+    options = [:binary, :exit_status, :stderr_to_stdout, line: 65_536, args: arguments(script, bindings, ebin())]
     Port.open({:spawn_executable, elixir()}, options)
   end
 
@@ -47,10 +47,12 @@ defmodule PaymentQueue.ChildVm do
     end
   end
 
-  defp arguments(script, bindings) do
+  defp arguments(script, bindings, ebin) do
     code = "bindings = #{inspect(bindings, limit: :infinity, printable_limit: :infinity)}\n_ = bindings\n" <> script
-    ["-pa", Application.app_dir(:payment_queue, "ebin"), "-e", code]
+    ["-pa", ebin, "-e", code]
   end
+
+  defp ebin, do: Application.app_dir(:payment_queue, "ebin")
 
   defp elixir, do: System.find_executable("elixir")
 end

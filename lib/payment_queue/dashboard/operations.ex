@@ -9,7 +9,7 @@ defmodule PaymentQueue.Dashboard.Operations do
   @type answer :: {:ok, String.t()} | {:error, String.t()}
 
   @doc "Does it, logs who did it, and says in a sentence what was done or why not."
-  @spec run(PaymentQueue.queue(), String.t(), String.t() | nil, term()) :: answer()
+  @spec run(PaymentQueue.queue(), String.t() | nil, String.t() | nil, term()) :: answer()
   def run(queue, operation, value, who) do
     answer = perform(operation, queue, value)
     {_, sentence} = answer

@@ -13,6 +13,9 @@ defmodule PaymentQueue.Durable.Decoding do
 
   @doc "The term of these bytes, or why it may not be one."
   @spec decode(binary()) :: {:ok, term()} | {:error, :too_many_new_atoms | :no_term}
+  # Compressed: never written here, and a thousand times as long once it is a term.
+  def decode(<<131, 80, _::binary>>), do: {:error, :no_term}
+
   def decode(bytes) do
     {:ok, :erlang.binary_to_term(bytes, [:safe])}
   rescue

@@ -19,6 +19,15 @@ pub(crate) enum Job {
     Stop,
 }
 
+impl Job {
+    pub(crate) fn queue(&self) -> Option<u32> {
+        match self {
+            Self::Inherit { queue, .. } | Self::HandOver { queue } | Self::Due { queue } => Some(*queue),
+            Self::Free { .. } | Self::Stop => None,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Entries {
     /// `(due in ns, queue)`, earliest first; one a queue at most, for whoever is told that it rang sets the next. An alarm that

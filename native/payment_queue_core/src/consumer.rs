@@ -1,6 +1,7 @@
 //! Consumers and what they hold. An item taken belongs to the consumer that took it until its lease ends.
 
 use crate::error::StaleLease;
+use crate::fault;
 use crate::item::{Facts, Item, Payload};
 use crate::sync::Mutex;
 use crossbeam_utils::CachePadded;
@@ -92,6 +93,7 @@ impl<T> State<T> {
 
     /// Takes custody of a payload: `large`, or else a copy of `bytes` in the slot's own buffer.
     pub(crate) fn hold(&mut self, facts: Facts, taken_at: u64, bytes: &[u8], large: Option<&Arc<[u8]>>) -> (u32, u64) {
+        fault::point("hold", large.map_or(bytes, |large| large));
         self.last_generation += 1;
         let index = self.free.pop().unwrap_or_else(|| {
             let item = Item { facts, payload: Payload::empty() };
@@ -118,7 +120,7 @@ impl<T> State<T> {
 
     /// Ends a lease whose item is done with; its buffer stays for the next.
     pub(crate) fn settle(&mut self, slot: u32, generation: u64) -> Result<Settled, StaleLease> {
-        self.live(slot, generation)?;
+        fault::point("settle", self.live(slot, generation)?.payload.as_slice());
         let place = &mut self.slots[slot as usize];
         let large = place.item.payload.large_len();
         place.generation = 0;
@@ -131,7 +133,7 @@ impl<T> State<T> {
 
     /// Ends a lease and gives its item out.
     pub(crate) fn surrender(&mut self, slot: u32, generation: u64) -> Result<Held, StaleLease> {
-        self.live(slot, generation)?;
+        fault::point("surrender", self.live(slot, generation)?.payload.as_slice());
         let place = &mut self.slots[slot as usize];
         place.generation = 0;
         self.free.push(slot);

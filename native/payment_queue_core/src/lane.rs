@@ -16,6 +16,7 @@
 #[cfg(not(loom))]
 mod recent;
 
+use crate::fault;
 use crate::item::{Facts, INLINE_MAX, Payload};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, RwLock};
 use crossbeam_utils::CachePadded;
@@ -162,6 +163,13 @@ impl<'a> Body<'a> {
         if bytes.len() <= INLINE_MAX { Self::Inline(bytes) } else { Self::Large(bytes.into()) }
     }
 
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Inline(bytes) => bytes,
+            Self::Large(bytes) => bytes,
+        }
+    }
+
     fn words(&self) -> u64 {
         match self {
             Self::Inline(bytes) => META + (bytes.len() as u64).div_ceil(8),
@@ -246,6 +254,7 @@ impl Lane {
     pub(crate) fn push_tagged(&self, body: Body<'_>, enqueued_at: u64, format: u8, tag: u32) -> u64 {
         let marks = u64::from(tag) << TAG_SHIFT | u64::from(format) << FORMAT_SHIFT;
         let need = body.words();
+        fault::point("push", body.bytes());
         debug_assert!(need <= SEGMENT && tag <= MAX_TAG);
         let mut tail = self.tail.load(Ordering::Acquire);
         loop {

@@ -3,11 +3,13 @@
 #![deny(missing_docs)]
 
 mod agenda;
+mod by_order;
 mod clock;
 mod consumer;
 mod counters;
 mod dead;
 mod error;
+mod fault;
 mod fresh;
 mod front;
 mod histogram;
@@ -15,6 +17,7 @@ mod item;
 mod journal;
 mod lane;
 mod limit;
+mod partition;
 mod queue;
 mod registry;
 mod room;

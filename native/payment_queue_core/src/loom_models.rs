@@ -8,6 +8,7 @@
 mod idle;
 mod lane;
 mod leases;
+mod partitions;
 mod priorities;
 mod rate;
 mod unique;

@@ -7,10 +7,14 @@
 //!                                   waiters ────┘             └─▶ dead letters
 //! ```
 //!
+//! An item with a partition that is met in a lane before its turn is held beside it (`partition`), and goes to the front lane when its turn
+//! has come.
+//!
 //! Lock order: consumer → waiters → limiter → tags → {front, the fresh lane's directory}; the others (schedule, dead letters, agenda, idle watchers) are
 //! taken alone. No callback runs under a lock.
 
 mod enqueue;
+mod guard;
 mod inspect;
 mod operate;
 mod park;

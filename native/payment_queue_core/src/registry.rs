@@ -16,6 +16,9 @@ use std::thread::JoinHandle;
 /// ```
 pub const MAX_QUEUES: usize = 4096;
 
+/// When a queue is looked at again whose work has panicked.
+const RETRY_NS: u64 = 100_000_000;
+
 type Tell<T> = dyn Fn(u32, T, Event) + Send + Sync;
 
 struct Shared<T> {
@@ -127,17 +130,22 @@ fn run<T: Clone + PartialEq>(shared: &Shared<T>) {
         if matches!(job, Job::Stop) {
             return;
         }
-        // The panic has been printed. Nothing else comes due for anybody if this thread ends with it.
-        let _ = catch_unwind(AssertUnwindSafe(|| work(shared, job)));
+        // The panic has been printed. Nothing else comes due for anybody if this thread ends with it, nor for this queue if nobody
+        // looks at it again.
+        let queue = job.queue();
+        if catch_unwind(AssertUnwindSafe(|| work(shared, job))).is_err()
+            && let Some(queue) = queue
+        {
+            shared.agenda.alarm(clock::now_ns() + RETRY_NS, queue);
+        }
     }
 }
 
 fn work<T: Clone + PartialEq>(shared: &Shared<T>, job: Job) {
-    let index = match job {
-        Job::Inherit { queue, .. } | Job::HandOver { queue } | Job::Due { queue } => queue,
-        Job::Free { keys } => return drop(keys),
-        Job::Stop => return,
-    };
+    if let Job::Free { keys } = job {
+        return drop(keys);
+    }
+    let Some(index) = job.queue() else { return };
     let Some(queue) = shared.queues.get(index as usize).and_then(OnceLock::get) else { return };
     let wakes = match job {
         Job::Inherit { estate, reason, .. } => {

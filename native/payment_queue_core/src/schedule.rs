@@ -1,6 +1,6 @@
 //! Items that wait for their time: delayed enqueues, and retries in their backoff.
 
-use crate::front::ENTRY_BYTES;
+use crate::by_order::ENTRY_BYTES;
 use crate::item::Item;
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 use std::collections::BTreeMap;

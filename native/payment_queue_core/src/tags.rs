@@ -1,9 +1,11 @@
-//! Tags: small numbers that lead from an item on its way to what is known about it beside its payload. Only items with a key
-//! have one; it travels with them in bits that are there anyway.
+//! Tags: small numbers that lead from an item on its way to what is known about it beside its payload. Only items with a key or a
+//! partition have one; it travels with them in bits that are there anyway.
 
 use crate::clock;
 use crate::error::Refusal;
+use crate::item::Item;
 use crate::lane::MAX_TAG;
+use crate::partition::Partitions;
 use crate::sync::{Mutex, MutexGuard};
 use crate::unique::Keys;
 use std::collections::BTreeMap;
@@ -23,14 +25,32 @@ pub(crate) enum End {
     Dropped,
 }
 
-struct Tagged {
-    key: Arc<[u8]>,
+/// Set in the tags of items with a partition: a taker need not look up the others.
+const PARTITIONED: u32 = 1 << 25;
+const MAX_NUMBER: u32 = PARTITIONED - 1;
+const _: () = assert!(PARTITIONED | MAX_NUMBER == MAX_TAG);
+
+/// Whether the item with this tag has a partition.
+#[inline(always)]
+pub(crate) fn is_partitioned(tag: u32) -> bool {
+    tag & PARTITIONED != 0
+}
+
+/// What the end of an item's way brings about.
+#[derive(Default)]
+pub(crate) struct Consequences {
+    /// When to come back for expired keys, if that has changed.
+    pub(crate) expiry: Option<u64>,
+    /// The next of its partition, which was held for this one.
+    pub(crate) released: Option<Item>,
 }
 
 #[derive(Default)]
 pub(crate) struct Tags {
-    tagged: BTreeMap<u32, Tagged>,
-    /// The tag that was given last.
+    /// The keys of the items that have one.
+    keyed: BTreeMap<u32, Arc<[u8]>>,
+    partitions: Partitions,
+    /// The number that was given last.
     last: u32,
     keys: Keys,
     /// How long a key is kept when its item is done with, ns; `None`: there are no keys.
@@ -38,46 +58,67 @@ pub(crate) struct Tags {
 }
 
 impl Tags {
-    /// The next number that no item has.
-    fn next_tag(&mut self) -> Option<u32> {
-        if self.tagged.len() >= MAX_TAG as usize {
+    /// The next tag that no item has.
+    fn next_tag(&mut self, mark: u32) -> Option<u32> {
+        // Together, so that a free number is always found soon enough.
+        if self.keyed.len() + self.partitions.len() >= MAX_NUMBER as usize {
             return None;
         }
         loop {
-            self.last = self.last % MAX_TAG + 1;
-            if !self.tagged.contains_key(&self.last) {
-                return Some(self.last);
+            self.last = self.last % MAX_NUMBER + 1;
+            let tag = self.last | mark;
+            if !self.keyed.contains_key(&tag) && !self.partitions.contains(tag) {
+                return Some(tag);
             }
         }
     }
 
-    /// A tag for an item with this key, if the key is free and `admit` accepts the item.
-    pub(crate) fn enter(&mut self, key: &[u8], admit: impl FnOnce() -> Result<(), Refusal>) -> Result<u32, Refusal> {
-        if self.unique_for.is_none() {
-            return Err(Refusal::NoKeys);
-        }
+    /// A tag for an item with this key and partition, if the key is free and `admit` accepts the item.
+    pub(crate) fn enter(
+        &mut self,
+        key: Option<&[u8]>,
+        partition: Option<&[u8]>,
+        admit: impl FnOnce() -> Result<(), Refusal>,
+    ) -> Result<u32, Refusal> {
         let now = clock::now_ns();
-        if !self.keys.is_free(key, now) {
-            return Err(Refusal::Duplicate);
+        if let Some(key) = key {
+            if self.unique_for.is_none() {
+                return Err(Refusal::NoKeys);
+            }
+            if !self.keys.is_free(key, now) {
+                return Err(Refusal::Duplicate);
+            }
         }
-        let tag = self.next_tag().ok_or(Refusal::Full)?;
+        let mark = if partition.is_some() { PARTITIONED } else { 0 };
+        let tag = self.next_tag(mark).ok_or(Refusal::Full)?;
         admit()?;
-        let key: Arc<[u8]> = key.into();
-        self.keys.hold(&key, tag, now);
-        self.tagged.insert(tag, Tagged { key });
+        if let Some(key) = key {
+            let key: Arc<[u8]> = key.into();
+            self.keys.hold(&key, tag, now);
+            self.keyed.insert(tag, key);
+        }
+        if let Some(partition) = partition {
+            self.partitions.enter(tag, partition);
+        }
         Ok(tag)
     }
 
-    /// The way of an item has ended, for good. Returns when to come back for expired keys, if that has changed.
-    pub(crate) fn leave(&mut self, tag: u32, end: End) -> Option<u64> {
-        let alarm = self.let_go(tag, end);
-        self.tagged.remove(&tag);
-        alarm
+    /// The way of an item has ended, for good.
+    pub(crate) fn leave(&mut self, tag: u32, end: End) -> Consequences {
+        let consequences = self.let_go(tag, end);
+        self.keyed.remove(&tag);
+        self.partitions.forget(tag);
+        consequences
     }
 
     /// As [`leave`](Self::leave), but the item may [`return`](Self::enter_again).
-    pub(crate) fn let_go(&mut self, tag: u32, end: End) -> Option<u64> {
-        let key = &self.tagged.get(&tag)?.key;
+    pub(crate) fn let_go(&mut self, tag: u32, end: End) -> Consequences {
+        let released = if is_partitioned(tag) { self.partitions.leave(tag) } else { None };
+        Consequences { expiry: self.let_go_of_key(tag, end), released }
+    }
+
+    fn let_go_of_key(&mut self, tag: u32, end: End) -> Option<u64> {
+        let key = self.keyed.get(&tag)?;
         match (end, self.unique_for) {
             (End::Settled, Some(for_ns)) if for_ns > 0 => {
                 self.keys.keep_until(key, tag, clock::now_ns().saturating_add(for_ns))
@@ -91,12 +132,14 @@ impl Tags {
         }
     }
 
-    /// An item that had been let go comes back. It has its key again, unless another item has it by now.
+    /// An item that had been let go comes back, into a lane. It has its key again, unless another item has it by now, and is the
+    /// last of its partition.
     pub(crate) fn enter_again(&mut self, tag: u32) {
-        if let (Some(tagged), Some(_)) = (self.tagged.get(&tag), self.unique_for) {
+        if let (Some(key), Some(_)) = (self.keyed.get(&tag), self.unique_for) {
             // The time for which its own end kept the key is over, whatever the clock says.
-            self.keys.hold(&tagged.key, tag, u64::MAX);
+            self.keys.hold(key, tag, u64::MAX);
         }
+        self.partitions.join(tag);
     }
 
     /// Changes how long keys are kept from now on. `None` forgets all keys at once: they are returned, to be freed elsewhere.
@@ -113,12 +156,16 @@ impl Tags {
         &mut self.keys
     }
 
+    pub(crate) fn partitions(&mut self) -> &mut Partitions {
+        &mut self.partitions
+    }
+
     pub(crate) fn memory(&self) -> u64 {
-        self.tagged.len() as u64 * ENTRY_BYTES + self.keys.memory()
+        self.keyed.len() as u64 * ENTRY_BYTES + self.keys.memory() + self.partitions.memory()
     }
 }
 
-/// The tags of one queue, under their lock, which nobody takes on a queue without keys.
+/// The tags of one queue, under their lock, which nobody takes for an item that has none.
 pub(crate) struct TagTable {
     tags: Mutex<Tags>,
 }

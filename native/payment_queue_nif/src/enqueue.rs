@@ -1,7 +1,7 @@
 //! The way in.
 
 use crate::durable;
-use crate::payload::{self, BINARY, EXTERNAL, Encoded};
+use crate::payload::{self, BINARY, EXTERNAL, Encoded, PACKED};
 use crate::vm::{self, Word, hot_nif};
 use crate::{atoms, queues, wake};
 use payment_queue_core::{How, Refusal, Wakes};
@@ -14,20 +14,27 @@ use crate::custody::Owner;
 pub(crate) struct HowTerm<'a> {
     delay_ms: u64,
     key: Option<Binary<'a>>,
+    partition: Option<Binary<'a>>,
     priority: u8,
 }
 
 impl HowTerm<'_> {
     fn read(&self) -> How<'_> {
-        How { delay_ms: self.delay_ms, key: self.key.as_ref().map(Binary::as_slice), priority: self.priority }
+        How {
+            delay_ms: self.delay_ms,
+            key: self.key.as_ref().map(Binary::as_slice),
+            partition: self.partition.as_ref().map(Binary::as_slice),
+            priority: self.priority,
+        }
     }
 }
 
-/// The delay of an item for a durable queue, which knows neither keys nor priorities.
-fn durable_delay(how: &HowTerm) -> Result<u64, Refusal> {
+/// The delay of an item for a durable queue, which knows neither keys nor partitions nor priorities; or the reason why not.
+fn durable_delay(how: &HowTerm) -> Result<u64, Atom> {
     match how {
-        HowTerm { key: Some(_), .. } => Err(Refusal::NoKeys),
-        HowTerm { priority: 1.., .. } => Err(Refusal::NoPriority),
+        HowTerm { key: Some(_), .. } => Err(reason(Refusal::NoKeys)),
+        HowTerm { partition: Some(_), .. } => Err(atoms::no_partition()),
+        HowTerm { priority: 1.., .. } => Err(reason(Refusal::NoPriority)),
         HowTerm { delay_ms, .. } => Ok(*delay_ms),
     }
 }
@@ -71,7 +78,7 @@ fn enqueue_with<'a>(env: Env<'a>, name: Term<'a>, payload: Term<'a>, how: HowTer
     if let Some(durable) = durable {
         return match durable_delay(&how) {
             Ok(delay_ms) => durable::enqueue(env, durable, payload, delay_ms),
-            Err(refusal) => answer(env, queue.index(), Err(refusal)).term(env),
+            Err(reason) => vm::error(env, reason).term(env),
         };
     }
     payload::with_buffer(|buffer| match payload::encode(env, payload, buffer) {
@@ -83,14 +90,25 @@ fn enqueue_with<'a>(env: Env<'a>, name: Term<'a>, payload: Term<'a>, how: HowTer
     })
 }
 
+fn format_of(format: Atom) -> u8 {
+    if format == atoms::binary() {
+        BINARY
+    } else if cfg!(feature = "fault-injection") && format == atoms::decoded() {
+        // Any bytes, as if they were in the compact format: for the tests of its decoder.
+        PACKED
+    } else {
+        EXTERNAL
+    }
+}
+
 #[rustler::nif(schedule = "DirtyCpu")]
 fn enqueue_large<'a>(env: Env<'a>, name: Term<'a>, bytes: Binary<'a>, format: Atom, how: HowTerm<'a>) -> Term<'a> {
     let Some((queue, durable)) = queues::find_word(Word::of(name)) else { return queues::unavailable(env) };
-    let format = if format == atoms::binary() { BINARY } else { EXTERNAL };
+    let format = format_of(format);
     if let Some(durable) = durable {
         return match durable_delay(&how) {
             Ok(delay_ms) => durable::enqueue_bytes(env, durable, bytes.as_slice(), format, delay_ms),
-            Err(refusal) => answer(env, queue.index(), Err(refusal)).term(env),
+            Err(reason) => vm::error(env, reason).term(env),
         };
     }
     answer(env, queue.index(), queue.enqueue_with(bytes.as_slice(), format, how.read())).term(env)

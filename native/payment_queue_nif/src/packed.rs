@@ -141,7 +141,9 @@ fn get<'a>(env: Env<'a>, bytes: &mut &[u8], depth: u32) -> Option<Word<'a>> {
     if tag == FLOAT {
         let (value, rest) = bytes.split_first_chunk()?;
         *bytes = rest;
-        return Some(Word::new(env, f64::from_le_bytes(*value)));
+        // The VM has no others, and raises when it is asked to make one.
+        let value = Some(f64::from_le_bytes(*value)).filter(|value| value.is_finite())?;
+        return Some(Word::new(env, value));
     }
     let value = get_varint(bytes)?;
     match tag {

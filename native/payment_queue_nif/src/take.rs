@@ -48,16 +48,12 @@ fn settle_take<'a>(env: Env<'a>, [name, last]: [Word<'a>; 2]) -> Option<Word<'a>
     }
     Some(payload::with_buffer(|buffer| {
         let Ok((take, wakes)) = queue.settle_and_take(last.lease, &owner, buffer) else { return stale(env) };
+        wake::from_process(env, queue.index(), wakes);
         match take {
-            // With an item in flight nobody is woken.
-            Take::Delivery(delivery) => return taken(env, queue.index(), &delivery, buffer),
-            Take::Empty => wake::from_process(env, queue.index(), wakes),
-            Take::NotRegistered => {
-                wake::from_process(env, queue.index(), wakes);
-                return take_as(env, queue, owner, buffer);
-            }
+            Take::Delivery(delivery) => taken(env, queue.index(), &delivery, buffer),
+            Take::Empty => Word::atom(atoms::empty()),
+            Take::NotRegistered => take_as(env, queue, owner, buffer),
         }
-        Word::atom(atoms::empty())
     }))
 }
 hot_nif!(settle_take / 2);

@@ -16,9 +16,19 @@ fn message<'a>(env: Env<'a>, queue: u32, event: &Event) -> Term<'a> {
 }
 
 /// From a NIF or a `down` callback. A receiver that is dead needs no message: its monitor gives back what it was handed.
+#[inline(always)]
 pub(crate) fn from_process(env: Env, queue: u32, wakes: Wakes<Owner>) {
+    if !wakes.is_empty() {
+        send_all(env, queue, &wakes);
+    }
+}
+
+/// Apart, because on the hot path there is mostly nobody to tell.
+#[cold]
+#[inline(never)]
+fn send_all(env: Env, queue: u32, wakes: &[(Owner, Event)]) {
     for (owner, event) in wakes {
-        let _ = env.send(&owner.pid, message(env, queue, &event));
+        let _ = env.send(&owner.pid, message(env, queue, event));
     }
 }
 

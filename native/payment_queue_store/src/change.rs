@@ -137,6 +137,20 @@ mod tests {
         }
 
         #[test]
+        fn a_damaged_state_is_another_one_or_an_error(change in changes(), bit in 0usize..1000, cut in 0usize..30) {
+            let mut bytes = State { position: 9, change }.encode().unwrap();
+            let bit = bit % (bytes.len() * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let cut = &bytes[..cut.min(bytes.len())];
+            for bytes in [&bytes[..], cut] {
+                match State::decode(1, bytes) {
+                    Ok(state) => prop_assert_eq!(state.encode().map(|again| again.len()), Some(bytes.len())),
+                    Err(error) => prop_assert_eq!(error.reason, Reason::Damaged),
+                }
+            }
+        }
+
+        #[test]
         fn anything_else_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let _ = State::decode(1, &bytes);
         }

@@ -129,11 +129,14 @@ impl<T: Send> Committer<T> {
         // Before anybody is told: who was told may look.
         self.shared.inbox.written();
         for (ticket, records) in self.batch.written() {
-            (self.tell)(ticket, records, Ok(()));
+            survive(|| (self.tell)(ticket, records, Ok(())));
         }
         if self.untidy_since.is_some_and(|since| since.elapsed() >= HOUSEKEEPING_EVERY) {
-            (self.tighten)();
-            self.untidy_since = self.storage.reclaim().then(Instant::now);
+            let more = survive(|| {
+                (self.tighten)();
+                self.storage.reclaim()
+            });
+            self.untidy_since = more.unwrap_or(false).then(Instant::now);
         }
     }
 
@@ -152,9 +155,14 @@ impl<T: Send> Committer<T> {
 
     fn refuse_with(&mut self, error: &StorageError) {
         for (ticket, records) in self.batch.failed() {
-            (self.tell)(ticket, records, Err(error));
+            survive(|| (self.tell)(ticket, records, Err(error)));
         }
     }
+}
+
+/// Runs what must not end the thread: others wait for it. Its panic has been printed.
+fn survive<R>(f: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(f)).ok()
 }
 
 /// The engine is not ours: a panic of it is an error of the disk, and must not end the thread.

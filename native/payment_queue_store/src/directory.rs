@@ -218,6 +218,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_name_stays_in_its_base_and_below_the_length_of_a_file_name() {
@@ -246,6 +247,21 @@ mod tests {
         fs::remove_file(path.join("format")).unwrap();
         fs::create_dir(path.join("db")).unwrap();
         assert_eq!(Place::open(base.path(), "payments").unwrap_err().reason, Reason::Damaged);
+    }
+
+    proptest! {
+        #[test]
+        fn any_format_file_is_ours_or_an_error(version in "[0-9]{0,12}", rest in "\\PC{0,20}", garbage in "\\PC{0,40}", cut in 0usize..60) {
+            let check = |text: &str| compare_format(Path::new("format"), text, "q").map_err(|error| error.reason);
+            let text = format!("{MARK}{version}\n{rest}\n");
+            let known = version.parse().is_ok_and(|version: u32| version <= FORMAT);
+            prop_assert_eq!(check(&text).is_ok(), known && rest == "q");
+            prop_assert_eq!(check(&garbage), Err(Reason::Damaged));
+            let ours = format!("{MARK}{FORMAT}\nq\n");
+            let cut = cut.min(ours.len());
+            // All but the last new line is needed.
+            prop_assert_eq!(check(&ours[..cut]).is_ok(), cut + 1 >= ours.len());
+        }
     }
 
     #[test]

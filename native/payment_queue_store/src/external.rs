@@ -36,10 +36,7 @@ fn one(bytes: &mut &[u8], see: &mut dyn FnMut(&[u8], bool)) -> Option<u64> {
         110 => skip_counted(bytes, 1, 1)?,
         111 => skip_counted(bytes, 4, 1)?,
         // Atoms.
-        100 => atom(bytes, 2, false, see)?,
-        115 => atom(bytes, 1, false, see)?,
-        118 => atom(bytes, 2, true, see)?,
-        119 => atom(bytes, 1, true, see)?,
+        tag @ (100 | 115 | 118 | 119) => atom(bytes, tag, see)?,
         // Strings of bytes.
         107 => skip_counted(bytes, 2, 0)?,
         109 => skip_counted(bytes, 4, 0)?,
@@ -55,9 +52,10 @@ fn one(bytes: &mut &[u8], see: &mut dyn FnMut(&[u8], bool)) -> Option<u64> {
     Some(inner)
 }
 
-/// Those that begin with a node's name are read whole.
+/// Those that begin with a node's name are read whole. A name is an atom and nothing else: whatever else there could be would
+/// be read by reading deeper, and bytes may be as deep as they are long.
 fn identity_or_fun(bytes: &mut &[u8], tag: u64, see: &mut dyn FnMut(&[u8], bool)) -> Option<u64> {
-    let mut node = |bytes: &mut &[u8]| one(bytes, see).filter(|inner| *inner == 0).map(drop);
+    let mut node = |bytes: &mut &[u8]| number(bytes, 1).and_then(|tag| atom(bytes, tag, see));
     match tag {
         // Ports, pids, references.
         102 => node(bytes).and_then(|()| skip(bytes, 5))?,
@@ -83,7 +81,14 @@ fn identity_or_fun(bytes: &mut &[u8], tag: u64, see: &mut dyn FnMut(&[u8], bool)
     Some(0)
 }
 
-fn atom(bytes: &mut &[u8], width: usize, utf8: bool, see: &mut dyn FnMut(&[u8], bool)) -> Option<()> {
+fn atom(bytes: &mut &[u8], tag: u64, see: &mut dyn FnMut(&[u8], bool)) -> Option<()> {
+    let (width, utf8) = match tag {
+        100 => (2, false),
+        115 => (1, false),
+        118 => (2, true),
+        119 => (1, true),
+        _ => return None,
+    };
     let len = number(bytes, width)?;
     see(take(bytes, len)?, utf8);
     Some(())
@@ -140,7 +145,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn bytes_as_deep_as_they_are_long_are_refused() {
+        // Pids, references, ports, each named by the next; and tuples, which no stack has to know.
+        for tag in [103, 88, 101, 102, 89, 120] {
+            let mut term = vec![tag; 2_000_000];
+            term[0] = VERSION;
+            assert_eq!(names(&term), None);
+        }
+        let nested = b"\x83".iter().chain([104, 1].iter().cycle().take(2_000_000)).chain(b"w\x01a").copied();
+        assert_eq!(names(&nested.collect::<Vec<_>>()).unwrap(), ["a"]);
+    }
+
     proptest! {
+        #[test]
+        fn a_damaged_term_is_read_or_refused(at in 0usize..64, byte: u8) {
+            let mut term = b"\x83h\x03Xw\x0dnonode@nohost\0\0\0\x01\0\0\0\0\0\0\0\0Z\0\x02w\x01n\0\0\0\x01\0\0\0\x02\0\0\0\x03t\0\0\0\x01w\x01aj".to_vec();
+            let len = term.len();
+            term[at % len] = byte;
+            let _ = names(&term);
+        }
+
         #[test]
         fn anything_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut term = vec![VERSION];

@@ -199,6 +199,24 @@ mod tests {
         }
 
         #[test]
+        fn a_flipped_bit_is_damage_or_stays_within_the_record(
+            bit in 0usize..1000, extra in prop::collection::vec(any::<u8>(), 0..20), payload in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let mut record = Record::accepted_at(5, 1, &extra, &payload);
+            record.number(7);
+            let mut value = record.value().to_vec();
+            let bit = bit % (value.len() * 8);
+            value[bit / 8] ^= 1 << (bit % 8);
+            match read(7, &value) {
+                Err(error) => prop_assert_eq!(error.reason, Reason::Damaged),
+                Ok(seen) => {
+                    prop_assert_eq!(HEAD + seen.extra.len() + seen.body.len(), value.len());
+                    prop_assert_eq!(id_of(seen.body), Some(7));
+                }
+            }
+        }
+
+        #[test]
         fn a_cut_or_misplaced_record_is_damage(id in 0..u64::MAX, cut in 0usize..24) {
             let mut record = Record::accepted_at(5, 1, &[], b"payload");
             record.number(id);

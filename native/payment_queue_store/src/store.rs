@@ -4,13 +4,14 @@ use crate::change::Change;
 use crate::committer::{Committer, Shared, guarded};
 use crate::directory::{self, Place};
 use crate::engine::Engine;
-use crate::error::StorageError;
+use crate::error::{Reason, StorageError};
 use crate::inbox::{Amount, Inbox, Lag, NotTaken};
 use crate::precheck;
 use crate::record::{self, Record};
 use crate::recovery::{self, Found, Recovered};
 use crate::status::Status;
 use crate::storage::Storage;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -158,8 +159,12 @@ impl Opening {
         let tighten = Box::new(move || directory::tighten(&tightened));
         let committer = Committer::new(shared.clone(), self.storage, Box::new(tell), tighten);
         let place = self.place;
+        let inbox = shared.clone();
         let run = move || {
-            committer.run();
+            if catch_unwind(AssertUnwindSafe(|| committer.run())).is_err() {
+                // Nobody writes any more: callers are told, and so is whoever looks at the queue.
+                inbox.inbox.failed(StorageError::new(Reason::Failed, "the writing thread panicked: restart the VM"));
+            }
             // Unlocked last, when the database is closed.
             drop(place);
         };

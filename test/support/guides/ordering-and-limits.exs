@@ -7,6 +7,6 @@ defmodule MyApp.PayGateway do
 end
 
 {:ok, _} = PaymentQueue.start_link(unique_for: 60_000, priorities: 3)
-payment = %{id: "p1", amount: 1990}
+payment = %{id: "p1", account: "A-1", amount: 1990}
 report = %{id: "november"}
 _ = {payment, report}

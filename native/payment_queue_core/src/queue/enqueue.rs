@@ -1,5 +1,6 @@
 //! The way in: reserve room, push, wake.
 
+use super::guard::{Progress, RoomFor};
 use super::{How, Queue, Wakes};
 use crate::clock;
 use crate::counters::Count;
@@ -9,6 +10,7 @@ use crate::journal::Fate;
 use crate::lane::Body;
 use crate::schedule::Then;
 use crate::sync::Ordering;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Why a batch was not accepted whole.
 ///
@@ -71,8 +73,10 @@ impl<T: Clone + PartialEq> Queue<T> {
     pub(super) fn schedule_new(&self, payload: &[u8], format: u8, delay_ms: u64) {
         let now = clock::now_ns();
         let facts = Facts { enqueued_at: now, format, ..Facts::default() };
+        let room = RoomFor::new(&self.room, payload.len() as u64);
         let item = Item { facts, payload: self.own(payload) };
         self.schedule_item(now, delay_ms, Then::Fresh, item);
+        room.keep();
         self.counters.mine().add(Count::Enqueued, 1);
     }
 
@@ -93,18 +97,21 @@ impl<T: Clone + PartialEq> Queue<T> {
     ) -> (Wakes<T>, Option<Refused>) {
         let batch = batch.into_iter();
         let now = clock::now_ns();
-        let mut accepted = 0;
         let mut refused = None;
-        let admitted_whole = self.admit_all(batch.clone().map(|(payload, _)| payload));
+        let whole = self.admit_all(batch.clone().map(|(payload, _)| payload));
+        let mut progress = Progress::new(&self.counters, &self.room, whole.unwrap_or_default());
         for (payload, format) in batch {
-            if !admitted_whole && let Err(reason) = self.admit(payload) {
-                refused = Some(Refused { accepted, reason });
+            if whole.is_none()
+                && let Err(reason) = self.admit(payload)
+            {
+                refused = Some(Refused { accepted: progress.accepted, reason });
                 break;
             }
+            progress.hand_on(payload.len() as u64);
             self.push_fresh(Body::new(payload), now, format);
-            accepted += 1;
+            progress.accepted += 1;
         }
-        self.counters.mine().add(Count::Enqueued, accepted as u64);
+        drop(progress);
         (self.hand_over(), refused)
     }
 
@@ -125,17 +132,18 @@ impl<T: Clone + PartialEq> Queue<T> {
     }
 
     /// Room for a whole batch in one step, if there is that much. Otherwise its items are admitted one by one.
-    fn admit_all<'a>(&self, payloads: impl Iterator<Item = &'a [u8]>) -> bool {
+    /// Returns its items and bytes.
+    fn admit_all<'a>(&self, payloads: impl Iterator<Item = &'a [u8]>) -> Option<(u64, u64)> {
         let max_payload_bytes = self.limits.max_payload_bytes.load(Ordering::Relaxed);
         let mut sum = (0, 0);
         for payload in payloads {
             let bytes = payload.len() as u64;
             if bytes > max_payload_bytes {
-                return false;
+                return None;
             }
             sum = (sum.0 + 1, sum.1 + bytes);
         }
-        self.reserve(sum.0, sum.1).is_ok()
+        self.reserve(sum.0, sum.1).ok().map(|()| sum)
     }
 
     fn reserve(&self, items: u64, bytes: u64) -> Result<(), Refusal> {
@@ -144,11 +152,14 @@ impl<T: Clone + PartialEq> Queue<T> {
         self.room.reserve(items, bytes, capacity, max_bytes)
     }
 
+    /// Its room is reserved already.
     pub(super) fn push_fresh(&self, body: Body<'_>, enqueued_at: u64, format: u8) {
+        let room = RoomFor::new(&self.room, body.bytes().len() as u64);
         if let Body::Large(bytes) = &body {
             self.rare.large_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
         self.fresh.push_highest(body, enqueued_at, format);
+        room.keep();
     }
 
     /// Puts an item on the schedule. Its room is reserved already.
@@ -171,16 +182,26 @@ impl<T: Clone + PartialEq> Queue<T> {
                     let more = self.sweep_keys(now, SLICE);
                     return (self.hand_over(), more);
                 }
-                Some((Then::Front, item)) => {
-                    self.journals.note(item.payload.as_slice(), Fate::Head { attempts: item.facts.attempts });
-                    self.front.push(item);
-                }
-                Some((Then::Fresh, item)) => {
-                    self.journals.note(item.payload.as_slice(), Fate::Tail);
-                    self.fresh.push_item(&item);
-                }
+                Some((then, item)) => self.promote(then, item),
             }
         }
         (self.hand_over(), true)
+    }
+
+    /// No panic may take this item along, nor those that are due after it.
+    fn promote(&self, then: Then, item: Item) {
+        let placed = catch_unwind(AssertUnwindSafe(|| match then {
+            Then::Front => self.journals.note(item.payload.as_slice(), Fate::Head { attempts: item.facts.attempts }),
+            Then::Fresh => {
+                self.journals.note(item.payload.as_slice(), Fate::Tail);
+                self.join(item.facts.tag);
+                self.fresh.push_item(&item);
+            }
+        }));
+        match placed {
+            Ok(()) if then == Then::Front => self.front.push(item),
+            Ok(()) => {}
+            Err(_) => self.give_up_on(item),
+        }
     }
 }

@@ -70,6 +70,8 @@ pub struct Info {
     pub duplicates: u64,
     /// Keys that are taken, by items on their way and by such as were done with less than `unique_for_ms` ago.
     pub keys: u64,
+    /// Ready items that takers have passed by because their partition was not free. They count in `queue_size`.
+    pub held: u64,
     /// Owners with a place.
     pub consumers: u64,
     /// Owners that are parked.
@@ -163,6 +165,10 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// assert_eq!((info.enqueued, info.settled, info.consumers), (1, 1, 1));
     /// ```
     pub fn info(&self) -> Info {
+        let (keys, held) = {
+            let mut tags = self.tags.lock();
+            (tags.keys().len(), tags.partitions().held().len() as u64)
+        };
         let (dead, dead_dropped) = self.dead.counts();
         let Stats { queue_size, in_flight } = self.stats();
         let sum = |count| self.counters.sum(count);
@@ -182,7 +188,8 @@ impl<T: Clone + PartialEq> Queue<T> {
             dead_dropped,
             purged: self.rare.purged.load(Ordering::Relaxed),
             duplicates: self.rare.duplicates.load(Ordering::Relaxed),
-            keys: self.tags.lock().keys().len(),
+            keys,
+            held,
             consumers: self.consumers.count(),
             parked: self.waiters.count() as u64,
             oldest_ms: self.oldest_ms(),
@@ -245,7 +252,8 @@ impl<T: Clone + PartialEq> Queue<T> {
     }
 
     fn oldest_ms(&self) -> u64 {
-        let oldest = self.front.oldest().into_iter().chain(self.fresh.oldest()).min();
+        let held = self.tags.lock().partitions().held().iter().next().map(|item| item.facts.enqueued_at);
+        let oldest = self.front.oldest().into_iter().chain(self.fresh.oldest()).chain(held).min();
         oldest.map_or(0, |at| clock::now_ns().saturating_sub(at) / 1_000_000)
     }
 
@@ -278,6 +286,9 @@ impl<T: Clone + PartialEq> Queue<T> {
         let copy = |format, payload: &Payload| Peeked { format, payload: payload.as_slice().to_vec() };
         let mut seen = Vec::new();
         self.front.peek(n, |item| seen.push(copy(item.facts.format, &item.payload)));
+        for item in self.tags.lock().partitions().held().iter().take(n - seen.len()) {
+            seen.push(copy(item.facts.format, &item.payload));
+        }
         self.fresh.peek(n - seen.len(), |format, payload| seen.push(copy(format, &payload)));
         seen
     }

@@ -16,7 +16,7 @@ const STEP_MS: u64 = 1_000_000;
 #[derive(Clone, Debug)]
 enum Op {
     Enqueue { len: usize, format: u8, delay: u64 },
-    EnqueueWith { len: usize, delay: u64, key: Option<u8>, priority: u8 },
+    EnqueueWith { len: usize, delay: u64, key: Option<u8>, partition: Option<u8>, priority: u8 },
     EnqueueMany { lens: Vec<usize>, format: u8 },
     Register,
     Down { who: Who, reason: u8 },
@@ -96,6 +96,10 @@ fn delay() -> impl Strategy<Value = u64> {
     prop_oneof![3 => Just(0), 2 => 1..=3_u64]
 }
 
+fn of_few(n: u8) -> impl Strategy<Value = Option<u8>> {
+    prop_oneof![Just(None), (0..n).prop_map(Some)]
+}
+
 fn settings() -> impl Strategy<Value = Settings> {
     let capacity = prop::sample::select(vec![0, 1, 3, 10, 10_000]);
     let max_bytes = prop::sample::select(vec![0, 100, 5000, 20_000, 256 << 20]);
@@ -132,8 +136,9 @@ fn op() -> impl Strategy<Value = Op> {
     let coming = prop_oneof![
         8 => (len(), format(), Just(0)).prop_map(|(len, format, delay)| Op::Enqueue { len, format, delay }),
         4 => (len(), format(), delay()).prop_map(|(len, format, delay)| Op::Enqueue { len, format, delay }),
-        6 => (len(), delay(), prop_oneof![Just(None), (0..4_u8).prop_map(Some)], 0..4_u8)
-            .prop_map(|(len, delay, key, priority)| Op::EnqueueWith { len, delay, key, priority }),
+        12 => (len(), delay(), of_few(4), of_few(3), 0..4_u8).prop_map(|(len, delay, key, partition, priority)| {
+            Op::EnqueueWith { len, delay, key, partition, priority }
+        }),
         3 => (vec(len(), 0..60), format()).prop_map(|(lens, format)| Op::EnqueueMany { lens, format }),
         3 => n().prop_map(|max| Op::RequeueDead { max }),
         3 => delay().prop_map(|delay| Op::Promote { delay }),

@@ -164,7 +164,7 @@ impl<T: Clone + PartialEq> Queue<T> {
             self.room.release(1, bytes);
             purged += 1;
         }
-        (purged, self.idle_wakes())
+        (purged, self.wakes())
     }
 
     /// Drops one waiting item and returns the length of its payload.
@@ -179,7 +179,8 @@ impl<T: Clone + PartialEq> Queue<T> {
             self.end(facts.tag, End::Removed);
             return Some(large.unwrap_or(payload.len() as u64));
         }
-        let (_, item) = self.schedule.pop_due(u64::MAX)?;
+        let held = self.tags.lock().partitions().remove_held();
+        let item = held.or_else(|| Some(self.schedule.pop_due(u64::MAX)?.1))?;
         Some(self.discard(&item))
     }
 

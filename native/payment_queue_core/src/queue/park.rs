@@ -1,9 +1,9 @@
 //! Parking: takers that wait for an item, and the matching of items with them.
 
+use super::guard::Unserved;
 use super::take::{Delivery, Next, Take};
 use super::{Event, Queue, Wakes};
 use crate::agenda::Job;
-use crate::item::{Item, Payload};
 use crate::sync::{Ordering, fence};
 use crate::waiters::Waiter;
 
@@ -113,16 +113,16 @@ impl<T: Clone + PartialEq> Queue<T> {
         if let Some(state) = &mut state
             && let Some(owner) = state.owner.clone()
         {
-            state.parked = None;
+            let unserved = Unserved::new(self, token, waiter);
             let delivery = self.lease(waiter.consumer, state, next, payload, self.counters.mine());
+            unserved.keep();
+            state.parked = None;
             let event = Event::Delivered { token, lease: delivery.lease, attempts: delivery.attempts };
             return Some((owner, event));
         }
         // It died between the two locks. The item has not been in its hands: no attempt is used.
         drop(state);
-        let mut back = Payload::empty();
-        back.set(payload, next.large.as_ref());
-        self.front.push(Item { facts: next.facts, payload: back });
+        self.front.push(next.to_item(payload));
         None
     }
 }

@@ -1,9 +1,10 @@
 //! The end of a lease: settled, back to the queue, or dead; by its holder, by anybody else, or by the holder's death.
 
+use super::guard::RoomFor;
 use super::{Queue, Wakes};
 use crate::agenda::Job;
 use crate::clock;
-use crate::consumer::{Estate, Lease, State, Will};
+use crate::consumer::{Estate, Held, Lease, State, Will};
 use crate::counters::{Count, Mine};
 use crate::dead::DeadItem;
 use crate::error::StaleLease;
@@ -12,6 +13,7 @@ use crate::journal::Fate;
 use crate::schedule::Then;
 use crate::sync::Ordering;
 use crate::tags::End;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::SystemTime;
 
 /// Where an item went that was not settled.
@@ -31,6 +33,13 @@ pub enum Outcome {
     Returned,
     /// To the dead letters: it had used up its attempts.
     Dead,
+}
+
+/// What was settled by the end of a lease.
+pub(super) struct Ended {
+    /// Time of the delivery, ns of [`crate::clock`].
+    pub(super) held_since: u64,
+    pub(super) tag: u32,
 }
 
 /// Leases of a dead consumer that are given back on the spot; more go to the background thread.
@@ -55,9 +64,9 @@ impl<T: Clone + PartialEq> Queue<T> {
     pub fn ack(&self, lease: Lease) -> Result<Wakes<T>, StaleLease> {
         let place = self.consumers.get(lease.consumer).ok_or(StaleLease)?;
         let mine = self.counters.mine();
-        let held_since = self.end_lease(&mut place.lock(), lease, mine)?;
+        let Ended { held_since, tag } = self.end_lease(&mut place.lock(), lease, mine)?;
         mine.held(clock::now_ns().saturating_sub(held_since));
-        Ok(self.idle_wakes())
+        Ok(self.wakes_after(tag))
     }
 
     /// [`ack`](Self::ack)s each of the leases, and calls `stale` with the position of each that is not alive any more.
@@ -79,25 +88,28 @@ impl<T: Clone + PartialEq> Queue<T> {
     pub fn ack_many(&self, leases: &[Lease], mut stale: impl FnMut(usize)) -> Wakes<T> {
         let mine = self.counters.mine();
         let now = clock::now_ns();
-        let mut first = 0;
+        let (mut first, mut tags) = (0, 0);
         // One consumer's leases, which mostly are all, under one lock.
         for run in leases.chunk_by(|a, b| a.consumer == b.consumer) {
             let mut state = self.consumers.get(run[0].consumer).map(|place| place.lock());
             for (position, lease) in run.iter().enumerate() {
                 let ended = state.as_mut().ok_or(StaleLease).and_then(|state| self.end_lease(state, *lease, mine));
                 match ended {
-                    Ok(held_since) => mine.held(now.saturating_sub(held_since)),
+                    Ok(Ended { held_since, tag }) => {
+                        mine.held(now.saturating_sub(held_since));
+                        tags |= tag;
+                    }
                     Err(StaleLease) => stale(first + position),
                 }
             }
             first += run.len();
         }
-        self.idle_wakes()
+        self.wakes_after(tags)
     }
 
-    /// Ends a lease as settled and returns the time of its delivery.
+    /// Ends a lease as settled.
     #[inline]
-    pub(super) fn end_lease(&self, state: &mut State<T>, lease: Lease, mine: Mine) -> Result<u64, StaleLease> {
+    pub(super) fn end_lease(&self, state: &mut State<T>, lease: Lease, mine: Mine) -> Result<Ended, StaleLease> {
         if let Some(journal) = self.journals.get() {
             journal.note(state.live(lease.slot, lease.generation)?.payload.as_slice(), Fate::Removed);
         }
@@ -105,7 +117,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         self.forget_large(settled.large);
         self.end(settled.tag, End::Settled);
         mine.add(Count::Settled, 1);
-        Ok(settled.taken_at)
+        Ok(Ended { held_since: settled.taken_at, tag: settled.tag })
     }
 
     pub(super) fn forget_large(&self, len: Option<u64>) {
@@ -254,13 +266,18 @@ impl<T: Clone + PartialEq> Queue<T> {
     pub(crate) fn inherit(&self, estate: Estate, reason: &[u8]) {
         let now = clock::now_ns();
         for held in estate.held() {
-            self.counters.mine().held(now.saturating_sub(held.taken_at));
-            match held.will {
-                Some(will) => self.give_back(held.item, will.delay_ms, &will.reason),
-                None => self.give_back(held.item, 0, reason),
-            };
-            self.counters.mine().add(Count::Returned, 1);
+            // The panic has been printed. The others must not be lost with this one, which stays counted as in flight.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.inherit_one(held, now, reason)));
         }
+    }
+
+    fn inherit_one(&self, held: Held, now: u64, reason: &[u8]) {
+        self.counters.mine().held(now.saturating_sub(held.taken_at));
+        match held.will {
+            Some(will) => self.give_back(held.item, will.delay_ms, &will.reason),
+            None => self.give_back(held.item, 0, reason),
+        };
+        self.counters.mine().add(Count::Returned, 1);
     }
 
     fn surrender(&self, lease: Lease) -> Result<Item, StaleLease> {
@@ -281,6 +298,7 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     fn back_to_queue(&self, item: Item, delay_ms: u64) {
         self.room.force(1, item.payload.len());
+        let room = RoomFor::new(&self.room, item.payload.len());
         self.rare.redelivered.fetch_add(1, Ordering::Relaxed);
         let attempts = item.facts.attempts;
         if delay_ms == 0 {
@@ -291,6 +309,7 @@ impl<T: Clone + PartialEq> Queue<T> {
             self.journals.note(item.payload.as_slice(), delay);
             self.schedule_item(clock::now_ns(), delay_ms, Then::Front, item);
         }
+        room.keep();
     }
 
     pub(super) fn bury(&self, item: Item, reason: Vec<u8>) {

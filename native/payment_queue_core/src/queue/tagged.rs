@@ -1,5 +1,7 @@
-//! Items with a key: their way in, and what the end of their way means for the key.
+//! Items with a key or a partition: their way in, and what the end of their way means for the key and for the next of the partition.
 
+use super::guard::Arriving;
+use super::take::Next;
 use super::{Queue, Wakes};
 use crate::agenda::Job;
 use crate::clock;
@@ -9,7 +11,7 @@ use crate::item::{Facts, Item, Payload};
 use crate::lane::Body;
 use crate::schedule::Then;
 use crate::sync::Ordering;
-use crate::tags::End;
+use crate::tags::{Consequences, End, is_partitioned};
 
 /// What else there is to say about an item that is enqueued.
 ///
@@ -28,6 +30,9 @@ pub struct How<'a> {
     /// Refuse it if an item with an equal key is queued, scheduled or leased, or was settled or died less than
     /// `unique_for_ms` ago.
     pub key: Option<&'a [u8]>,
+    /// Hand it out only when all items of an equal partition that were accepted before it have been settled, are dead or were
+    /// removed. A delayed one is accepted, in this sense, when its time has come.
+    pub partition: Option<&'a [u8]>,
     /// Below the `priorities` of the settings; 0 is taken first.
     pub priority: u8,
 }
@@ -36,7 +41,8 @@ pub struct How<'a> {
 const SWEEP_NS: u64 = 1_000_000_000;
 
 impl<T: Clone + PartialEq> Queue<T> {
-    /// As [`enqueue`](Self::enqueue), with more to say about the item. With a key, it takes the short lock of the keys.
+    /// As [`enqueue`](Self::enqueue), with more to say about the item. With a key or a partition, it
+    /// takes the short lock of the tags.
     ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue), and [`Refusal::Duplicate`], [`Refusal::NoKeys`] or [`Refusal::NoPriority`].
@@ -54,17 +60,11 @@ impl<T: Clone + PartialEq> Queue<T> {
         if how.priority >= self.limits.priorities.load(Ordering::SeqCst) {
             return Err(Refusal::NoPriority);
         }
-        let tag = match how.key {
-            None => {
-                self.admit(payload)?;
-                0
-            }
-            // Reserved under the lock: nobody is told of a duplicate of an item that is then refused.
-            Some(key) => self.tags.lock().enter(key, || self.admit(payload)).inspect_err(|refusal| {
-                if *refusal == Refusal::Duplicate {
-                    self.rare.duplicates.fetch_add(1, Ordering::Relaxed);
-                }
-            })?,
+        let tag = if how.key.is_none() && how.partition.is_none() {
+            self.admit(payload)?;
+            0
+        } else {
+            self.enter(payload, how)?
         };
         let enqueued_at = clock::now_ns();
         let facts = Facts { enqueued_at, format, tag, ..Facts::default() }.with_priority(how.priority);
@@ -73,8 +73,21 @@ impl<T: Clone + PartialEq> Queue<T> {
         Ok(self.hand_over())
     }
 
+    /// Reserved under the lock: nobody is told of a duplicate of an item that is then refused.
+    fn enter(&self, payload: &[u8], how: How<'_>) -> Result<u32, Refusal> {
+        let mut tags = self.tags.lock();
+        let entered = tags.enter(how.key, how.partition, || self.admit(payload));
+        match entered {
+            Ok(tag) if how.delay_ms == 0 => tags.partitions().join(tag),
+            Err(Refusal::Duplicate) => _ = self.rare.duplicates.fetch_add(1, Ordering::Relaxed),
+            _ => {}
+        }
+        entered
+    }
+
     /// Into the lane or onto the schedule.
     fn put(&self, payload: &[u8], facts: Facts, delay_ms: u64) {
+        let arriving = Arriving::new(self, facts.tag, payload.len() as u64);
         let body = Body::new(payload);
         if let Body::Large(bytes) = &body {
             self.rare.large_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -88,6 +101,7 @@ impl<T: Clone + PartialEq> Queue<T> {
             };
             self.schedule_item(facts.enqueued_at, delay_ms, Then::Fresh, Item { facts, payload });
         }
+        arriving.keep();
     }
 
     /// The way of an item has ended for good. Costs a look at the tag if it has none.
@@ -100,16 +114,42 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     #[cold]
     fn end_tagged(&self, tag: u32, end: End) {
-        let expiry = self.tags.lock().leave(tag, end);
-        self.sweep_after(expiry);
+        let consequences = self.tags.lock().leave(tag, end);
+        self.follow(consequences);
     }
 
-    /// The item is a dead letter: done with, for its key, but it may be requeued.
+    /// The item is a dead letter: done with, for its key and its partition, but it may be requeued.
     pub(super) fn end_for_now(&self, tag: u32) {
         if tag != 0 {
-            let expiry = self.tags.lock().let_go(tag, End::Settled);
-            self.sweep_after(expiry);
+            let consequences = self.tags.lock().let_go(tag, End::Settled);
+            self.follow(consequences);
         }
+    }
+
+    /// Whoever ended an item with a partition must [`hand_over`](Self::hand_over) after it has let its locks go.
+    fn follow(&self, Consequences { expiry, released }: Consequences) {
+        self.sweep_after(expiry);
+        if let Some(item) = released {
+            self.front.push(item);
+        }
+    }
+
+    /// Whom to tell after an item with this tag was settled.
+    pub(super) fn wakes_after(&self, tag: u32) -> Wakes<T> {
+        if is_partitioned(tag) { self.wakes() } else { self.idle_wakes() }
+    }
+
+    /// A delayed item is about to go into a lane.
+    pub(super) fn join(&self, tag: u32) {
+        if is_partitioned(tag) {
+            self.tags.lock().partitions().join(tag);
+        }
+    }
+
+    /// An item with a partition was taken out of a lane: whether it may be handed out. If not, it is held.
+    #[cold]
+    pub(super) fn take_or_hold(&self, next: &Next, payload: &[u8]) -> bool {
+        self.tags.lock().partitions().take_or_hold(next.facts.tag, || next.to_item(payload))
     }
 
     /// A dead letter is on its way again.

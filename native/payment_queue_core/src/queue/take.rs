@@ -1,15 +1,18 @@
 //! The way out: the front lane, then the fresh one, into the custody of a consumer.
 
+use super::guard::{Between, Handed};
+use super::settle::Ended;
 use super::{Queue, Wakes};
+use crate::agenda::Job;
 use crate::clock;
 use crate::consumer::{Lease, State};
 use crate::counters::{Count, Mine};
 use crate::error::StaleLease;
-use crate::item::{Facts, Payload};
+use crate::item::{Facts, Item, Payload};
 use crate::journal::Fate;
 use crate::lane::Pop;
 use crate::sync::{Ordering, spin_loop, yield_now};
-use crate::tags::End;
+use crate::tags::{End, is_partitioned};
 use std::sync::Arc;
 
 /// One item in the hands of its consumer.
@@ -63,7 +66,8 @@ impl Delivery {
 pub enum Take {
     /// An item, now leased.
     Delivery(Delivery),
-    /// Nothing is ready, or the queue is paused or at its rate limit.
+    /// Nothing is ready, or what is ready waits for its partition, or the queue is paused or at its rate limit. Behind some hundred items
+    /// that wait for their partitions, a ready one may be found only by the next look.
     Empty,
     /// The place is not this owner's: [`Queue::register`] first.
     NotRegistered,
@@ -112,11 +116,21 @@ impl Next {
     fn len(&self, payload: &[u8]) -> u64 {
         self.bytes(payload).len() as u64
     }
+
+    /// Back from where it came, with a buffer of its own.
+    pub(super) fn to_item(&self, payload: &[u8]) -> Item {
+        let mut own = Payload::empty();
+        own.set(payload, self.large.as_ref());
+        Item { facts: self.facts, payload: own }
+    }
 }
 
 /// How long a taker waits for a claimed record to be published before it reports the queue as empty: far longer than a
 /// publication takes, far shorter than a scheduler may be blocked.
 const PENDING_SPINS: u32 = if cfg!(loom) { 2 } else { 200 };
+
+/// Items that one look for an item passes by at most because their partition is not free. Each is passed by once in its life.
+const PASSED_BY_MAX: usize = if cfg!(test) { 8 } else { 256 };
 
 impl<T: Clone + PartialEq> Queue<T> {
     /// Gives `owner` a place at this queue. It is vacated by [`consumer_down`](Self::consumer_down).
@@ -186,20 +200,21 @@ impl<T: Clone + PartialEq> Queue<T> {
         let place = self.consumers.get(last.consumer).ok_or(StaleLease)?;
         let mut state = place.lock();
         let mine = self.counters.mine();
-        let held_since = self.end_lease(&mut state, last, mine)?;
+        let Ended { held_since, tag } = self.end_lease(&mut state, last, mine)?;
         let take = if state.owner.as_ref() != Some(owner) {
             Take::NotRegistered
         } else if let Some(delivery) = self.take_into(last.consumer, &mut state, payload, mine) {
             // The end of the one lease is the beginning of the next: one look at the clock does for both.
             mine.held(delivery.taken_at.saturating_sub(held_since));
-            // With an item in flight the queue is not idle: whoever waits for that is told at the end of this lease.
+            // With an item in flight the queue is not idle: whoever waits for that is told at the end of this lease. And if this
+            // end has set another item of a partition free, one ready item came and one went: who was parked still finds none.
             return Ok((Take::Delivery(delivery), Wakes::new()));
         } else {
             Take::Empty
         };
         drop(state);
         mine.held(clock::now_ns().saturating_sub(held_since));
-        Ok((take, self.idle_wakes()))
+        Ok((take, self.wakes_after(tag)))
     }
 
     /// Takes up to `max_items` for `owner`, and stops after the one that makes the buffer longer than `max_bytes`. `None`: the
@@ -232,13 +247,15 @@ impl<T: Clone + PartialEq> Queue<T> {
         let now = clock::now_ns();
         let mut one = Vec::new();
         let mut batch = Batch::default();
-        let mut bytes = 0;
+        let mut handed = Handed::new(mine, &self.room);
         while batch.items.len() < max_items && payloads.len() <= max_bytes {
             let Some(mut next) = self.next(&mut one) else { break };
             next.depart(now, mine);
+            let between = Between::new(self, &next, &one);
             self.journals.note(next.bytes(&one), Fate::Leased { attempts: next.facts.attempts });
             let (slot, generation) = state.hold(next.facts, now, &one, next.large.as_ref());
-            bytes += next.len(&one);
+            between.keep();
+            handed.add(next.len(&one));
             let start = payloads.len();
             if next.large.is_none() {
                 payloads.extend_from_slice(&one);
@@ -246,9 +263,6 @@ impl<T: Clone + PartialEq> Queue<T> {
             let delivery = Delivery::new(next, Lease { consumer, slot, generation }, now);
             batch.items.push((delivery, start..payloads.len()));
         }
-        // As for one: counted as leased before the room is given back.
-        mine.add(Count::Leased, batch.items.len() as u64);
-        self.room.release(batch.items.len() as u64, bytes);
         Some(batch)
     }
 
@@ -268,13 +282,14 @@ impl<T: Clone + PartialEq> Queue<T> {
         let mut next = self.next(payload)?;
         let (mine, now) = (self.counters.mine(), clock::now_ns());
         next.depart(now, mine);
-        self.end(next.facts.tag, End::Settled);
+        let tag = next.facts.tag;
+        self.end(tag, End::Settled);
         self.journals.note(next.bytes(payload), Fate::Removed);
         mine.add(Count::Dequeued, 1);
         self.room.release(1, next.len(payload));
         self.forget_large(next.large.as_ref().map(|large| large.len() as u64));
         let settled = Lease { consumer: u32::MAX, slot: 0, generation: 0 };
-        Some((Delivery::new(next, settled, now), self.idle_wakes()))
+        Some((Delivery::new(next, settled, now), self.wakes_after(tag)))
     }
 
     /// The payload under a live lease, once more: into `payload`, or shared if it is large.
@@ -328,8 +343,10 @@ impl<T: Clone + PartialEq> Queue<T> {
     ) -> Delivery {
         let now = clock::now_ns();
         next.depart(now, mine);
+        let between = Between::new(self, &next, payload);
         self.journals.note(next.bytes(payload), Fate::Leased { attempts: next.facts.attempts });
         let (slot, generation) = state.hold(next.facts, now, payload, next.large.as_ref());
+        between.keep();
         mine.add(Count::Leased, 1);
         self.room.release(1, next.len(payload));
         Delivery::new(next, Lease { consumer, slot, generation }, now)
@@ -343,6 +360,9 @@ impl<T: Clone + PartialEq> Queue<T> {
         }
         for spin in 0..PENDING_SPINS {
             match self.fresh.pop_highest(payload) {
+                Pop::Record { facts, large } if is_partitioned(facts.tag) => {
+                    return self.next_if_free(Next { facts, large }, payload);
+                }
                 Pop::Record { facts, large } => return Some(Next { facts, large }),
                 Pop::Empty => break,
                 Pop::Pending => wait_a_little(spin),
@@ -366,6 +386,13 @@ impl<T: Clone + PartialEq> Queue<T> {
         None
     }
 
+    /// This one, unless it has to wait for its partition; else another.
+    #[cold]
+    #[inline(never)]
+    fn next_if_free(&self, next: Next, payload: &mut Vec<u8>) -> Option<Next> {
+        if self.take_or_hold(&next, payload) { Some(next) } else { self.next_of_any(payload) }
+    }
+
     pub(super) fn pop(&self, payload: &mut Vec<u8>) -> Option<Next> {
         self.try_pop(payload).ok().flatten()
     }
@@ -381,11 +408,19 @@ impl<T: Clone + PartialEq> Queue<T> {
             };
             return Ok(Some(Next { facts: item.facts, large }));
         }
-        match self.fresh.pop(payload) {
-            Pop::Record { facts, large } => Ok(Some(Next { facts, large })),
-            Pop::Empty => Ok(None),
-            Pop::Pending => Err(Pending),
+        for _ in 0..PASSED_BY_MAX {
+            let next = match self.fresh.pop(payload) {
+                Pop::Record { facts, large } => Next { facts, large },
+                Pop::Empty => return Ok(None),
+                Pop::Pending => return Err(Pending),
+            };
+            if !is_partitioned(next.facts.tag) || self.take_or_hold(&next, payload) {
+                return Ok(Some(next));
+            }
         }
+        // For those who are parked, the background thread looks on.
+        self.agenda.job(Job::HandOver { queue: self.index });
+        Ok(None)
     }
 }
 

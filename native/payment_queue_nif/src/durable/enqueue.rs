@@ -8,8 +8,9 @@ use super::{Durable, Ticket, waiting};
 use crate::enqueue::{self as memory, Slice};
 use crate::{atoms, wake};
 use payment_queue_core::{Refusal, Reservation};
-use payment_queue_store::{Appended, Durability, ID_BYTES, Record, StorageError};
+use payment_queue_store::{Appended, Change, Durability, ID_BYTES, Reason, Record, StorageError};
 use rustler::{Encoder, Env, NifResult, Term};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Why an item was not accepted, or that its caller has to wait.
 enum Outcome {
@@ -125,8 +126,14 @@ impl Durable {
         match store.append(record) {
             Ok(Appended::Accepted(id)) => {
                 body[..ID_BYTES].copy_from_slice(&id.to_be_bytes());
-                let wakes = self.queue.fill(reservation, &body, format, delay_ms);
-                wake::from_process(env, self.queue.index(), wakes);
+                let fill = AssertUnwindSafe(|| self.queue.fill(reservation, &body, format, delay_ms));
+                match catch_unwind(fill) {
+                    Ok(wakes) => wake::from_process(env, self.queue.index(), wakes),
+                    Err(panic) => {
+                        self.forget(&body);
+                        resume_unwind(panic);
+                    }
+                }
                 Ok(None)
             }
             Ok(Appended::Behind(record)) => Ok(Some((record, reservation))),
@@ -175,15 +182,35 @@ impl Durable {
         let token = match ticket {
             Ticket::Flush { token } => token,
             Ticket::Enqueue { room, delay_ms, token } => {
+                let mut all = true;
                 for (record, reservation) in records.iter().zip(room) {
-                    let wakes = self.queue.fill(reservation, record.body(), record.format(), delay_ms);
-                    for (owner, event) in wakes {
-                        wake::from_thread(self.queue.index(), owner, event);
+                    // No panic may keep the others out, nor leave the caller without an answer.
+                    let fill = AssertUnwindSafe(|| self.fill(reservation, record, delay_ms));
+                    if catch_unwind(fill).is_err() {
+                        all = false;
+                        self.forget(record.body());
                     }
+                }
+                if !all {
+                    let error = StorageError::new(Reason::Failed, "letting an item into the queue panicked");
+                    return waiting::tell(token, atoms::stored(), Err(&error));
                 }
                 token
             }
         };
         waiting::tell(token, atoms::stored(), result);
+    }
+
+    fn fill(&self, reservation: Reservation, record: &Record, delay_ms: u64) {
+        for (owner, event) in self.queue.fill(reservation, record.body(), record.format(), delay_ms) {
+            wake::from_thread(self.queue.index(), owner, event);
+        }
+    }
+
+    /// What was written, and is not in the queue after all, goes from the disk too: its caller is told that it failed.
+    fn forget(&self, body: &[u8]) {
+        if let Some(store) = self.store() {
+            store.change_body(body, Change::Removed);
+        }
     }
 }

@@ -8,6 +8,8 @@ use rustler::{Env, Term};
 
 /// Beside the format of the payload proper.
 pub(crate) const DURABLE: u8 = 8;
+/// How a compressed term begins. None is ever written, and none is read: it may be a thousand times as long as its bytes.
+const COMPRESSED: &[u8] = &[131, 80];
 
 pub(crate) fn is_durable(format: u8) -> bool {
     format & DURABLE != 0
@@ -38,7 +40,11 @@ pub(crate) fn decode<'a>(env: Env<'a>, delivery: &Delivery, buffer: &[u8]) -> Op
     if item.len() > TERM_MAX {
         return None;
     }
-    env.binary_to_term(without_number(item)).map(|(term, _)| Word::of(term))
+    let bytes = without_number(item);
+    if bytes.starts_with(COMPRESSED) {
+        return None;
+    }
+    env.binary_to_term(bytes).map(|(term, _)| Word::of(term))
 }
 
 /// The payload undecoded.

@@ -13,6 +13,8 @@ pub(super) struct Item {
     pub(super) attempts: u16,
     /// Its key, and a number of its own.
     pub(super) key: Option<(u8, u64)>,
+    /// Its partition, and a number of its own.
+    pub(super) partition: Option<(u8, u64)>,
 }
 
 /// Who has a key.
@@ -42,6 +44,10 @@ pub(super) struct Model {
     pub(super) closed: bool,
     pub(super) fresh: BTreeMap<(u8, u64), Item>,
     pub(super) front: BTreeMap<(u8, u64), Item>,
+    /// Passed by, because they have to wait for their partition.
+    pub(super) held: BTreeMap<(u8, u64), Item>,
+    /// Numbers of the items of each partition; the first may be handed out.
+    pub(super) lines: BTreeMap<u8, VecDeque<u64>>,
     /// By the step at which they are due, and age.
     pub(super) scheduled: BTreeMap<(u64, u64), (Then, Item)>,
     pub(super) dead: VecDeque<(Item, Vec<u8>)>,
@@ -77,7 +83,7 @@ impl Model {
     }
 
     pub(super) fn ready(&self) -> impl Iterator<Item = &Item> {
-        self.front.values().chain(self.fresh.values())
+        self.front.values().chain(self.held.values()).chain(self.fresh.values())
     }
 
     fn waiting(&self) -> impl Iterator<Item = &Item> {
@@ -114,6 +120,7 @@ impl Model {
         format: u8,
         delay: u64,
         key: Option<u8>,
+        partition: Option<u8>,
         priority: u8,
     ) -> Result<(), Refusal> {
         if priority >= self.settings.priorities {
@@ -141,7 +148,8 @@ impl Model {
         self.enqueued += 1;
         let key = key.map(|key| (key, self.next_number()));
         self.hold(key);
-        let item = Item { order: (priority, 0), payload, format, attempts: 0, key };
+        let partition = partition.map(|partition| (partition, self.next_number()));
+        let item = Item { order: (priority, 0), payload, format, attempts: 0, key, partition };
         if delay == 0 {
             self.push_fresh(item)
         } else {
@@ -151,6 +159,9 @@ impl Model {
     }
 
     fn push_fresh(&mut self, item: Item) {
+        if let Some((partition, number)) = item.partition {
+            self.lines.entry(partition).or_default().push_back(number);
+        }
         let order = (item.order.0, self.next_number());
         self.fresh.insert(order, Item { order, attempts: 0, ..item });
     }
@@ -162,6 +173,45 @@ impl Model {
 
     fn pop(&mut self) -> Option<Item> {
         self.front.pop_first().or_else(|| self.fresh.pop_first()).map(|(_, item)| item)
+    }
+
+    fn may_go(&self, item: &Item) -> bool {
+        item.partition.is_none_or(|(partition, number)| self.lines[&partition].front() == Some(&number))
+    }
+
+    /// A taker goes on behind the first fresh item, which has to wait.
+    pub(super) fn pass_by(&mut self) {
+        let (order, item) = self.fresh.pop_first().expect("there is one to pass by");
+        assert!(!self.may_go(&item), "passed by although its partition is free");
+        self.held.insert(order, item);
+    }
+
+    /// The item that a taker gets, once it has passed by those that have to wait.
+    pub(super) fn next(&mut self) -> Option<&Item> {
+        while self.front.is_empty() && self.has_next() && !self.may_go(self.fresh.values().next()?) {
+            self.pass_by();
+        }
+        self.front.values().next().or_else(|| self.fresh.values().find(|item| self.may_go(item)))
+    }
+
+    /// Whether there is an item that may be handed out.
+    pub(super) fn has_next(&self) -> bool {
+        !self.front.is_empty() || self.fresh.values().any(|item| self.may_go(item))
+    }
+
+    /// The way of an item has ended, for now: the next of its partition may go.
+    fn leave_line(&mut self, item: &Item) {
+        let Some((partition, number)) = item.partition else { return };
+        let line = self.lines.get_mut(&partition).expect("it stands in a line");
+        line.retain(|&other| other != number);
+        let head = line.front().copied();
+        if head.is_none() {
+            self.lines.remove(&partition);
+        }
+        let is_head =
+            |item: &Item| item.partition.is_some_and(|(its, number)| its == partition && Some(number) == head);
+        let released: Vec<_> = self.held.extract_if(.., |_, item| is_head(item)).collect();
+        self.front.extend(released);
     }
 
     fn is_free(&self, key: u8) -> bool {
@@ -180,6 +230,12 @@ impl Model {
 
     /// An item is done with (`settled`), or gone.
     pub(super) fn let_go(&mut self, item: &Item, settled: bool) {
+        if item
+            .partition
+            .is_some_and(|(partition, number)| self.lines.get(&partition).is_some_and(|line| line.contains(&number)))
+        {
+            self.leave_line(item);
+        }
         let Some((key, number)) = item.key else { return };
         if self.keys.get(&key) != Some(&Taken::By(number)) {
             return;
@@ -217,6 +273,7 @@ impl Model {
         if !self.is_open() {
             return None;
         }
+        self.next()?;
         let item = self.pop()?;
         if let Some(limit) = self.settings.rate_limit {
             // As many as the limit needs to know are remembered, a later one that needs more included.
@@ -296,7 +353,8 @@ impl Model {
     pub(super) fn purge(&mut self, max: usize) -> usize {
         let mut purged = 0;
         while purged < max {
-            let Some(item) = self.pop().or_else(|| Some(self.scheduled.pop_first()?.1.1)) else { break };
+            let ready = self.pop().or_else(|| Some(self.held.pop_first()?.1));
+            let Some(item) = ready.or_else(|| Some(self.scheduled.pop_first()?.1.1)) else { break };
             self.let_go(&item, false);
             purged += 1;
         }

@@ -95,14 +95,23 @@ impl Run {
         let registered = self.model.consumers.get(&place) == Some(&owner);
         match take {
             Take::NotRegistered => assert!(!registered),
-            Take::Empty => assert!(registered && (!self.model.is_open() || self.model.ready().next().is_none())),
+            Take::Empty => assert!(registered && self.may_find_none()),
             Take::Delivery(delivery) => {
                 assert!(registered && self.model.is_open());
-                let next = self.model.ready().next().expect("the model has nothing to take");
+                let next = self.model.next().expect("the model has nothing to take");
                 assert!(delivery.large.as_deref().unwrap_or(buffer) == next.payload);
                 self.hold(place, delivery.lease, delivery.attempts);
             }
         }
+    }
+
+    /// Whether a taker that looks now may come back without an item: there is none, or it has passed by so many that it leaves the
+    /// rest to the background thread.
+    fn may_find_none(&mut self) -> bool {
+        let known = self.jobs.len();
+        assert!(!self.fetch_jobs(), "nobody died");
+        let gave_up = self.jobs.range(known..).any(|job| matches!(job, Job::HandOver { .. }));
+        gave_up || !self.model.is_open() || !self.model.has_next()
     }
 
     /// Follows the queue in what it says it has done, if the model would do it too.
@@ -144,16 +153,21 @@ impl Run {
                 let payload = self.payload(len);
                 let result = self.queue.enqueue_after(&payload, format, delay * STEP_MS);
                 let (wakes, result) = result.map_or_else(|e| (Wakes::new(), Err(e)), |wakes| (wakes, Ok(())));
-                assert_eq!(result, self.model.enqueue(payload, format, delay, None, 0));
+                assert_eq!(result, self.model.enqueue(payload, format, delay, None, None, 0));
                 self.told(wakes);
             }
-            Op::EnqueueWith { len, delay, key, priority } => {
+            Op::EnqueueWith { len, delay, key, partition, priority } => {
                 let payload = self.payload(len);
-                let name = [key.unwrap_or_default()];
-                let how = How { delay_ms: delay * STEP_MS, key: key.map(|_| &name[..]), priority };
+                let (key_bytes, partition_bytes) = (key.map(|key| [key]), partition.map(|partition| [partition]));
+                let how = How {
+                    delay_ms: delay * STEP_MS,
+                    key: key_bytes.as_ref().map(|bytes| &bytes[..]),
+                    partition: partition_bytes.as_ref().map(|bytes| &bytes[..]),
+                    priority,
+                };
                 let result = self.queue.enqueue_with(&payload, 3, how);
                 let (wakes, result) = result.map_or_else(|e| (Wakes::new(), Err(e)), |wakes| (wakes, Ok(())));
-                assert_eq!(result, self.model.enqueue(payload, 3, delay, key, priority));
+                assert_eq!(result, self.model.enqueue(payload, 3, delay, key, partition, priority));
                 self.told(wakes);
             }
             Op::EnqueueMany { lens, format } => {
@@ -161,7 +175,7 @@ impl Run {
                 let (wakes, refused) = self.queue.enqueue_many(batch.iter().map(|payload| (&payload[..], format)));
                 let mut accepted = 0;
                 let failed = batch.into_iter().find_map(|payload| {
-                    let result = self.model.enqueue(payload, format, 0, None, 0);
+                    let result = self.model.enqueue(payload, format, 0, None, None, 0);
                     accepted += usize::from(result.is_ok());
                     result.err()
                 });
@@ -199,11 +213,11 @@ impl Run {
         self.told(wakes);
     }
 
-    /// Whether there were any.
+    /// Whether an estate was among them.
     fn fetch_jobs(&mut self) -> bool {
         let before = self.jobs.len();
         self.jobs.extend(std::iter::from_fn(|| self.agenda.try_next(0)));
-        self.jobs.len() > before
+        self.jobs.range(before..).any(|job| matches!(job, Job::Inherit { .. }))
     }
 
     fn run_job(&mut self) {
@@ -229,6 +243,10 @@ impl Run {
         let now = clock::now_ns() + STEP_MS / 2 * 1_000_000;
         let mut wakes = Wakes::new();
         while let Some(job) = self.agenda.try_next(now) {
+            if matches!(job, Job::HandOver { .. }) {
+                wakes.extend(self.queue.wakes());
+                continue;
+            }
             assert!(matches!(job, Job::Due { queue: 0 }));
             let (some, more) = self.queue.promote_due(now);
             wakes.extend(some);
@@ -247,10 +265,18 @@ impl Run {
         assert!(self.queue.peek(n) == expected, "peek({n}) shows other items");
     }
 
+    /// Takers that found nothing have passed by as many as the queue says. Only who has to wait is passed by.
+    fn follow_passers(&mut self) {
+        let held = self.queue.tags.lock().partitions().held().len();
+        while self.model.held.len() < held {
+            self.model.pass_by();
+        }
+        assert_eq!(self.model.held.len(), held);
+    }
+
     pub(super) fn check(&mut self) {
-        assert!(
-            !self.fetch_jobs() || self.jobs.iter().any(|job| matches!(job, Job::HandOver { .. } | Job::Free { .. }))
-        );
+        assert!(!self.fetch_jobs(), "an estate that nobody left");
+        self.follow_passers();
         let (model, info) = (&self.model, self.queue.info());
         let state = match (model.closed, model.paused) {
             (true, _) => State::Closed,
@@ -268,10 +294,13 @@ impl Run {
         let places = info.queue_size + info.in_flight + info.scheduled + info.dead + info.dead_dropped;
         assert_eq!(info.enqueued, info.settled + info.purged + places, "conservation");
         assert_eq!((info.duplicates, info.keys), (model.duplicates, model.keys.len() as u64));
+        assert_eq!(info.held, model.held.len() as u64);
         let large = self.queue.rare.large_bytes.load(std::sync::atomic::Ordering::Relaxed);
         assert_eq!(large, model.large_bytes());
         assert!(info.memory >= large);
-        assert!(!model.is_open() || model.parked.is_empty() || ready == 0, "a wake-up was lost");
+        let looks_on = self.jobs.iter().any(|job| matches!(job, Job::HandOver { .. }));
+        let nobody_waits = model.parked.is_empty() || !model.has_next() || looks_on;
+        assert!(!model.is_open() || nobody_waits, "a wake-up was lost");
         assert!(model.watchers.is_empty() || !model.is_idle(), "nobody told that the queue is idle");
         let alarm = self.agenda.alarm_of(0);
         let expiry = self.queue.tags.lock().keys().next_expiry();
@@ -279,7 +308,7 @@ impl Run {
             expiry.is_none_or(|due| alarm.is_some_and(|alarm| alarm <= due + 1_000_000_000)),
             "keys are kept for ever"
         );
-        if !model.paused && !model.parked.is_empty() && ready > 0 {
+        if !model.paused && !nobody_waits {
             let next_start = clock::now_ns() + (model.next_start() - model.now) * STEP_MS * 1_000_000;
             assert!(alarm.is_some_and(|alarm| alarm <= next_start), "nothing will wake who waits for the rate limit");
         }

@@ -1,0 +1,196 @@
+//! What a panic must not leave behind. A panic is a bug of ours, or of a journal; it reaches whoever called as an error, and the
+//! queue goes on. Each guard is made before something that might panic and kept or forgotten after it: on the way that
+//! all calls take there is nothing of it.
+
+use super::Queue;
+use super::take::Next;
+use crate::agenda::Job;
+use crate::counters::{Count, Counters, Mine};
+use crate::item::Item;
+use crate::room::Room;
+use crate::tags::End;
+use crate::waiters::Waiter;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Why an item is a dead letter that panicked its takers until it had no attempts left.
+const PANICKED: &[u8] = b"panicked";
+
+/// Room for an item that is not in the queue yet. Given back if it never gets there.
+pub(super) struct RoomFor<'a> {
+    room: &'a Room,
+    bytes: u64,
+}
+
+impl<'a> RoomFor<'a> {
+    pub(super) fn new(room: &'a Room, bytes: u64) -> Self {
+        Self { room, bytes }
+    }
+
+    /// It is there.
+    pub(super) fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for RoomFor<'_> {
+    fn drop(&mut self) {
+        self.room.release(1, self.bytes);
+    }
+}
+
+/// An item with its tag, not in the queue yet. If it never gets there, its key is free, and the next of its partition may go.
+pub(super) struct Arriving<'a, T: Clone + PartialEq> {
+    queue: &'a Queue<T>,
+    tag: u32,
+    _room: RoomFor<'a>,
+}
+
+impl<'a, T: Clone + PartialEq> Arriving<'a, T> {
+    pub(super) fn new(queue: &'a Queue<T>, tag: u32, bytes: u64) -> Self {
+        Self { queue, tag, _room: RoomFor::new(&queue.room, bytes) }
+    }
+
+    /// It is there.
+    pub(super) fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl<T: Clone + PartialEq> Drop for Arriving<'_, T> {
+    fn drop(&mut self) {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.queue.end(self.tag, End::Removed)));
+        // Perhaps somebody is parked who could have the next.
+        self.queue.agenda.job(Job::HandOver { queue: self.queue.index });
+    }
+}
+
+/// An item that was taken out of its lane and has no holder yet: it goes to the head, and somebody else gets it.
+pub(super) struct Between<'a, T: Clone + PartialEq> {
+    queue: &'a Queue<T>,
+    next: &'a Next,
+    payload: &'a [u8],
+}
+
+impl<'a, T: Clone + PartialEq> Between<'a, T> {
+    pub(super) fn new(queue: &'a Queue<T>, next: &'a Next, payload: &'a [u8]) -> Self {
+        Self { queue, next, payload }
+    }
+
+    /// It has one.
+    pub(super) fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl<T: Clone + PartialEq> Drop for Between<'_, T> {
+    fn drop(&mut self) {
+        let item = self.next.to_item(self.payload);
+        // A panic within a panic would end the program.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.queue.put_back(item)));
+    }
+}
+
+impl<T: Clone + PartialEq> Queue<T> {
+    /// The attempt counts: what panics every time must not stand at the head for ever.
+    fn put_back(&self, item: Item) {
+        if item.facts.attempts < self.max_attempts() {
+            self.front.push(item);
+            // Perhaps somebody is parked who could have it.
+            self.agenda.job(Job::HandOver { queue: self.index });
+        } else {
+            self.give_up_on(item);
+        }
+    }
+
+    /// A dead letter. Its room is still reserved.
+    pub(super) fn give_up_on(&self, item: Item) {
+        let bytes = item.payload.len();
+        self.bury(item, PANICKED.to_vec());
+        self.room.release(1, bytes);
+    }
+}
+
+/// A batch on its way in, item by item, and what is reserved for those that are not in yet. Counts those that are, however
+/// the way ends.
+pub(super) struct Progress<'a> {
+    counters: &'a Counters,
+    room: &'a Room,
+    pub(super) accepted: usize,
+    /// Items and bytes.
+    reserved: (u64, u64),
+}
+
+impl<'a> Progress<'a> {
+    pub(super) fn new(counters: &'a Counters, room: &'a Room, reserved: (u64, u64)) -> Self {
+        Self { counters, room, accepted: 0, reserved }
+    }
+
+    /// The room of the next item is somebody else's to give back.
+    pub(super) fn hand_on(&mut self, bytes: u64) {
+        if self.reserved.0 > 0 {
+            self.reserved = (self.reserved.0 - 1, self.reserved.1 - bytes);
+        }
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        self.counters.mine().add(Count::Enqueued, self.accepted as u64);
+        if self.reserved.0 > 0 {
+            self.room.release(self.reserved.0, self.reserved.1);
+        }
+    }
+}
+
+/// Items that a taker has of its batch so far. Counts them, however the batch ends.
+pub(super) struct Handed<'a> {
+    mine: Mine<'a>,
+    room: &'a Room,
+    items: u64,
+    bytes: u64,
+}
+
+impl<'a> Handed<'a> {
+    pub(super) fn new(mine: Mine<'a>, room: &'a Room) -> Self {
+        Self { mine, room, items: 0, bytes: 0 }
+    }
+
+    pub(super) fn add(&mut self, bytes: u64) {
+        self.items += 1;
+        self.bytes += bytes;
+    }
+}
+
+impl Drop for Handed<'_> {
+    fn drop(&mut self) {
+        // As for one: counted as leased before the room is given back.
+        self.mine.add(Count::Leased, self.items);
+        self.room.release(self.items, self.bytes);
+    }
+}
+
+/// A taker that is not parked any more and has not been handed its item: it is parked again.
+pub(super) struct Unserved<'a, T: Clone + PartialEq> {
+    queue: &'a Queue<T>,
+    token: u64,
+    waiter: Waiter,
+}
+
+impl<'a, T: Clone + PartialEq> Unserved<'a, T> {
+    pub(super) fn new(queue: &'a Queue<T>, token: u64, waiter: Waiter) -> Self {
+        Self { queue, token, waiter }
+    }
+
+    /// It was served.
+    pub(super) fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl<T: Clone + PartialEq> Drop for Unserved<'_, T> {
+    fn drop(&mut self) {
+        self.queue.waiters.insert(self.token, self.waiter);
+        // The item went back before, and whoever looked for takers since then has not seen this one.
+        self.queue.agenda.job(Job::HandOver { queue: self.queue.index });
+    }
+}
