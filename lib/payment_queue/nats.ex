@@ -107,7 +107,10 @@ defmodule PaymentQueue.Nats do
   end
 
   defp ok!({:ok, value}), do: value
-  defp ok!({:error, text}), do: raise("the NATS servers did not answer: #{inspect(text)}")
+  defp ok!({:error, text}), do: unanswered!(text)
+
+  @spec unanswered!(String.t()) :: no_return()
+  defp unanswered!(text), do: raise("the NATS servers did not answer: #{inspect(text)}")
 
   # --- in ------------------------------------------------------------------------------------------------------------
 
@@ -325,7 +328,7 @@ defmodule PaymentQueue.Nats do
 
   @spec configure(atom(), PaymentQueue.Native.settings()) :: :ok
   def configure(queue, settings) do
-    with {:error, text} <- queue |> index!() |> Native.configure(limits(settings)) |> await(), do: ok!({:error, text})
+    with {:error, text} <- queue |> index!() |> Native.configure(limits(settings)) |> await(), do: unanswered!(text)
   end
 
   @spec peek(atom(), non_neg_integer()) :: [{:decoded, term()}]

@@ -2,12 +2,12 @@ defmodule PaymentQueue.Taking do
   @moduledoc false
   # Everything about taking that is not the one NIF call of the hot path: waiting, large payloads, several at once.
 
-  alias PaymentQueue.{Native, Nats, Payload}
+  alias PaymentQueue.{Lease, Native, Nats, Payload}
 
   @typep deadline :: integer() | :infinity
 
   @doc "`PaymentQueue.take/1` with validated options."
-  @spec take(atom(), Native.lease() | nil, timeout()) ::
+  @spec take(atom(), Lease.t() | nil, timeout()) ::
           {:ok, term(), Native.lease()} | :empty | {:error, :stale_lease}
   def take(queue, {:nats, _, _, _} = lease, timeout), do: elsewhere(queue, lease, timeout)
 
@@ -17,11 +17,11 @@ defmodule PaymentQueue.Taking do
   end
 
   @doc "A settle and a take that are not both of queues in this VM: the two halves, one after the other."
-  @spec elsewhere(atom(), term(), timeout()) :: {:ok, term(), term()} | :empty | {:error, atom()}
+  @spec elsewhere(atom(), Lease.t(), timeout()) :: {:ok, term(), term()} | :empty | {:error, atom()}
   def elsewhere(queue, lease, timeout) do
     # Settles nothing for a queue that nobody started.
     if not Nats.queue?(queue) and match?({:error, _}, Native.settings(queue)), do: unavailable!(queue)
-    with :ok <- PaymentQueue.ack(lease), do: take(queue, nil, timeout)
+    with :ok <- Lease.engine(lease).ack(lease), do: take(queue, nil, timeout)
   end
 
   @doc "As `finish/2`, and waits for an item if there is none."
@@ -89,7 +89,7 @@ defmodule PaymentQueue.Taking do
   @type delivery :: Native.lease() | Nats.Native.delivery()
 
   @doc "Takes an item, or parks the caller: then a message brings a delivery for `received/1`. `:stale`: try again."
-  @spec park(atom()) :: {:parked, pos_integer()} | {:ok, term(), Native.lease() | Nats.lease()} | :stale
+  @spec park(atom()) :: {:parked, pos_integer()} | {:ok, term(), Lease.t()} | :stale
   def park(queue) do
     case Native.park(queue) do
       {:large, lease} -> fetched(Payload.fetch_large(lease), lease)
@@ -102,7 +102,7 @@ defmodule PaymentQueue.Taking do
   defp parked_far(parked), do: parked
 
   @doc "The item of a delivery; `:stale`: somebody settled or purged it in between, or it cannot be read here."
-  @spec received(delivery()) :: {:ok, term(), Native.lease() | Nats.lease()} | :stale
+  @spec received(delivery()) :: {:ok, term(), Lease.t()} | :stale
   def received({{:nats, _, _, _} = lease, payload, _waited}), do: fetched(Nats.Payload.open(lease, payload), lease)
   def received(lease), do: fetched(Payload.fetch(lease), lease)
 

@@ -62,7 +62,7 @@ defmodule PaymentQueue.OptionsTest do
 
     test "what comes later is refused, not ignored; its default is accepted" do
       assert refused(order: :lifo) =~ ":order is not supported yet"
-      queue!(order: :fifo, partition: nil)
+      queue!(order: :fifo, engine: nil)
     end
 
     test "there are 1 to 16 priorities" do

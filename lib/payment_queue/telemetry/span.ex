@@ -31,7 +31,7 @@ defmodule PaymentQueue.Telemetry.Span do
   end
 
   @doc "The handler is about to be called with these."
-  @spec start(settings(), [term()], [Native.lease(), ...]) :: t()
+  @spec start(settings(), [term()], [Lease.t(), ...]) :: t()
   def start(settings, payloads, [oldest | _] = leases) do
     metadata = describe(settings, payloads, leases)
     measured = size(settings, leases, %{queue_time: queue_time(oldest)})

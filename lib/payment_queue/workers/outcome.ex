@@ -4,27 +4,29 @@ defmodule PaymentQueue.Workers.Outcome do
 
   require Logger
 
-  alias PaymentQueue.{Backoff, Handler, Native, Nats, Operations, Options, Reason}
+  alias PaymentQueue.{Backoff, Handler, Lease, Operations, Options, Reason}
 
   @type done :: :success | :failure | :discard | :cancelled | :snoozed | :stale
 
   @doc "Settles the item. `backoff` may be a fixed delay."
-  @spec settle(Handler.outcome(), Native.lease(), term(), atom(), Backoff.t() | non_neg_integer()) :: done()
-  def settle(:ok, lease, _payload, _queue, _backoff), do: settled(engine(lease).ack(lease), :success)
-  def settle({:snooze, ms}, lease, _payload, _queue, _backoff), do: settled(engine(lease).release(lease, ms), :snoozed)
+  @spec settle(Handler.outcome(), Lease.t(), term(), atom(), Backoff.t() | non_neg_integer()) :: done()
+  def settle(:ok, lease, _payload, _queue, _backoff), do: settled(Lease.engine(lease).ack(lease), :success)
+
+  def settle({:snooze, ms}, lease, _payload, _queue, _backoff),
+    do: settled(Lease.engine(lease).release(lease, ms), :snoozed)
 
   def settle({:reject, reason}, lease, payload, queue, _backoff) do
-    with :cancelled <- settled(engine(lease).reject(lease, Reason.encode(reason)), :cancelled) do
-      log(:error, queue, PaymentQueue.attempt(lease), "cancelled, now a dead letter", reason, payload)
+    with :cancelled <- settled(Lease.engine(lease).reject(lease, Reason.encode(reason)), :cancelled) do
+      log(:error, queue, Lease.attempt(lease), "cancelled, now a dead letter", reason, payload)
       :cancelled
     end
   end
 
   def settle({:retry, reason}, lease, payload, queue, backoff) do
-    attempt = PaymentQueue.attempt(lease)
+    attempt = Lease.attempt(lease)
     delay = delay(backoff, attempt)
 
-    case engine(lease).retry(lease, delay, Reason.encode(reason)) do
+    case Lease.engine(lease).retry(lease, delay, Reason.encode(reason)) do
       :ok ->
         log(:warning, queue, attempt, "failed, tried again in #{delay} ms", reason, payload)
         :failure
@@ -39,7 +41,7 @@ defmodule PaymentQueue.Workers.Outcome do
   end
 
   @doc "As `settle/5`, for the items of a batch in their order. A batch that all went well is settled in one call."
-  @spec settle_all([Handler.outcome()], [Native.lease()], [term()], atom(), Backoff.t()) :: [done()]
+  @spec settle_all([Handler.outcome()], [Lease.t()], [term()], atom(), Backoff.t()) :: [done()]
   def settle_all(outcomes, leases, payloads, queue, backoff) do
     if Enum.all?(outcomes, &(&1 == :ok)) do
       acked(PaymentQueue.ack_many(leases), leases)
@@ -59,18 +61,13 @@ defmodule PaymentQueue.Workers.Outcome do
   # An end that NATS did not confirm is like a stale lease: the item is delivered again.
   defp settled({:error, _}, _done), do: :stale
 
-  @doc "Where the item of a lease lives."
-  @spec engine(tuple()) :: module()
-  def engine({:nats, _, _, _}), do: Nats
-  def engine(_lease), do: Native
-
   defp delay(ms, _attempt) when is_integer(ms), do: ms
   defp delay(backoff, attempt), do: Backoff.delay(backoff, attempt)
 
   @doc "The line for an item whose worker the watchdog killed, and what becomes of the item."
-  @spec log_timeout(atom(), Native.lease(), non_neg_integer(), pos_integer()) :: :failure | :discard
+  @spec log_timeout(atom(), Lease.t(), non_neg_integer(), pos_integer()) :: :failure | :discard
   def log_timeout(queue, lease, delay, timeout) do
-    attempt = PaymentQueue.attempt(lease)
+    attempt = Lease.attempt(lease)
 
     if attempt >= queue |> Operations.call(:settings) |> Options.setting(:max_attempts) do
       log(:error, queue, attempt, "took over #{timeout} ms for the last time, now a dead letter", :timeout, nil)

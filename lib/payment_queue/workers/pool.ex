@@ -11,7 +11,7 @@ defmodule PaymentQueue.Workers.Pool do
 
   require Logger
 
-  alias PaymentQueue.{Backoff, Native, Nats, Reason, Taking}
+  alias PaymentQueue.{Backoff, Lease, Native, Nats, Reason, Taking}
   alias PaymentQueue.Telemetry.{Events, Span}
   alias PaymentQueue.Workers.{Inbox, Outcome, Worker}
 
@@ -194,8 +194,8 @@ defmodule PaymentQueue.Workers.Pool do
 
     expired =
       for lease <- leases,
-          delay = Backoff.delay(backoff, PaymentQueue.attempt(lease)),
-          Outcome.engine(lease).expire(lease, delay, Reason.encode(:timeout)) == :ok,
+          delay = Backoff.delay(backoff, Lease.attempt(lease)),
+          Lease.engine(lease).expire(lease, delay, Reason.encode(:timeout)) == :ok,
           do: {lease, delay}
 
     if expired == [] do
