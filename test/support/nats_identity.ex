@@ -18,7 +18,7 @@ defmodule PaymentQueue.NatsIdentity do
   defp text(bytes), do: Base.encode32(bytes <> <<crc16(bytes)::16-little>>, padding: false)
 
   defp crc16(bytes),
-    do: for(<<byte <- bytes>>, reduce: 0, do: (crc -> Enum.reduce(7..0, bxor(crc, byte <<< 8), &shift/2)))
+    do: for(<<byte <- bytes>>, reduce: 0, do: (crc -> Enum.reduce(1..8, bxor(crc, byte <<< 8), &shift/2)))
 
   defp shift(_bit, crc) do
     shifted = band(crc <<< 1, 0xFFFF)

@@ -42,7 +42,7 @@ defmodule PaymentQueue.NatsServer do
   def copies(servers, stream), do: Enum.map(servers, &copy(&1, stream))
 
   defp copy(server, stream) do
-    with {:ok, socket} <- :gen_tcp.connect('127.0.0.1', server.monitor, [:binary, active: false], 1_000),
+    with {:ok, socket} <- :gen_tcp.connect(~c"127.0.0.1", server.monitor, [:binary, active: false], 1_000),
          :ok <- :gen_tcp.send(socket, "GET /jsz?streams=true HTTP/1.0\r\n\r\n"),
          text = received(socket, []),
          [_ | numbers] <- Regex.run(state(stream), text) do
@@ -72,7 +72,7 @@ defmodule PaymentQueue.NatsServer do
         :binary,
         line: 100,
         args: ["-c", script, "sh", program() | args],
-        env: [{'LOG', String.to_charlist(Path.join(server.directory, "log"))}]
+        env: [{~c"LOG", String.to_charlist(Path.join(server.directory, "log"))}]
       ])
 
     pid = receive do: ({^port, {:data, {:eol, pid}}} -> pid)
@@ -81,7 +81,7 @@ defmodule PaymentQueue.NatsServer do
 
   @doc "Waits until it accepts connections."
   def await(server, tries \\ 600) do
-    case :gen_tcp.connect('127.0.0.1', server.port, []) do
+    case :gen_tcp.connect(~c"127.0.0.1", server.port, []) do
       {:ok, socket} ->
         :gen_tcp.close(socket)
         server
