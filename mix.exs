@@ -23,7 +23,7 @@ defmodule PaymentQueue.MixProject do
       elixirc_paths: elixirc_paths(Mix.env()),
       # Tests and benches use Debian's Erlang libraries (proper, mochiweb), which are no dependencies.
       prune_code_paths: not @working_on_it,
-      test_coverage: [ignore_modules: [PaymentQueue.Native]],
+      test_coverage: [ignore_modules: [PaymentQueue.Native, PaymentQueue.Nats.Native]],
       package: package(),
       docs: &docs/0,
       deps: []

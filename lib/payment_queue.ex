@@ -46,13 +46,13 @@ defmodule PaymentQueue do
       :empty
   """
 
-  alias PaymentQueue.{Durable, Enqueuing, Lease, Native, Operations, Options, Reason, Taking}
+  alias PaymentQueue.{Durable, Enqueuing, Lease, Native, Nats, Operations, Options, Reason, Taking}
 
   @typedoc "The name of a queue: any atom but `nil`, `true` and `false`, at most 200 bytes."
   @type queue :: atom()
 
   @typedoc "One delivery of one item. Valid until it is settled or its holder dies; never after a restart of the VM."
-  @opaque lease :: {non_neg_integer(), non_neg_integer(), pos_integer()}
+  @opaque lease :: {non_neg_integer(), non_neg_integer(), pos_integer()} | Nats.lease()
 
   @type refusal ::
           :queue_full | :queue_closed | :queue_unavailable | :payload_too_large | :duplicate | {:storage, atom()}
@@ -86,6 +86,7 @@ defmodule PaymentQueue do
   | `handler_timeout:` | `:infinity` | ms after which a running handler is killed and its item tried again |
   | `backoff:` | `[min: 100, max: 60_000, jitter: 0.2]` | see `PaymentQueue.Backoff` |
   | `batch:` | `[size: 1, wait: 0]` | with `size` > 1 the handler gets a list, filled for at most `wait` ms |
+  | `engine:` | none | `{:nats, opts}`: the items live in NATS JetStream; see the guide on NATS |
   | `shutdown:` | `15_000` | ms that running handlers have to finish when the tree is stopped |
   | `telemetry:` | `[spans: true, interval: 10_000, payload: false]` | whether each item's handling is an event, the ms between two `depth` events, and whether events carry payloads: see `PaymentQueue.Telemetry` |
   | `durability:` | `:none` | `:async` or `:sync`: items are on disk, too; see the guide on durability |
@@ -110,6 +111,8 @@ defmodule PaymentQueue do
   @doc "A child specification; its id holds the queue's name, so one supervisor can have several queues."
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(opts) do
+    # Before it becomes part of what supervisors print: see Nats.Options.
+    if Keyword.keyword?(opts) and opts[:engine], do: Options.start!(opts)
     name = if Keyword.keyword?(opts), do: Keyword.get(opts, :name, :default), else: :default
     %{id: {__MODULE__, name}, start: {__MODULE__, :start_link, [opts]}, type: :supervisor}
   end
@@ -136,7 +139,7 @@ defmodule PaymentQueue do
 
   @doc "The names of all queues that were ever started in this VM, in no particular order."
   @spec queues() :: [queue()]
-  def queues, do: Native.queues()
+  def queues, do: Native.queues() ++ Nats.queues()
 
   # --- in ------------------------------------------------------------------------------------------------------------
 
@@ -155,7 +158,7 @@ defmodule PaymentQueue do
       with `unique_for:`.
     * `partition:` any term but `nil`, of up to 1 KiB in external term format: items of equal partitions are taken in the order
       in which they were accepted, and none before the one in front of it is settled, dead or removed.
-    * `timeout:` (default 5_000 ms): how long to wait for the disk of a durable queue.
+    * `timeout:` (default 5_000 ms): how long to wait for the disk of a durable queue, or to try where the items are in NATS.
 
   Answers `:ok`, or `{:error, reason}`:
 
@@ -163,7 +166,8 @@ defmodule PaymentQueue do
     * `:payload_too_large`: the payload alone is over `max_payload_bytes`
     * `:duplicate`: an item with an equal `key:` was accepted before
     * `:queue_closed`: the queue is draining or its tree was stopped
-    * `:queue_unavailable`: no queue of that name was ever started
+    * `:queue_unavailable`: no queue of that name was ever started; or it is in NATS, and no server has confirmed the
+      item within `timeout:`: it may or may not be in
     * `{:storage, reason}`: the disk of a durable queue says no (`:enospc`, `:erofs`, `:eio`, ...); the item is not in.
       With the reason `:timeout` it has not answered: the item may still get in
 
@@ -249,17 +253,17 @@ defmodule PaymentQueue do
       iex> PaymentQueue.take(queue: :docs_take, ack: second)
       {:error, :stale_lease}
   """
-  @spec take(keyword()) :: {:ok, term(), lease()} | :empty | {:error, :stale_lease}
+  @spec take(keyword()) :: {:ok, term(), lease()} | :empty | {:error, :stale_lease | :queue_unavailable}
   def take(opts \\ [])
   def take([]), do: taken(Native.take(:default), :default)
   def take(queue: queue) when is_atom(queue), do: taken(Native.take(queue), queue)
 
   def take(queue: queue, ack: {a, b, c} = lease) when is_atom(queue) and is_lease(a, b, c),
-    do: taken(Native.settle_take(queue, lease), queue)
+    do: taken_after(Native.settle_take(queue, lease), queue, lease, 0)
 
   def take(queue: queue, ack: {a, b, c} = lease, timeout: timeout)
       when is_atom(queue) and is_lease(a, b, c) and is_wait(timeout),
-      do: queue |> Native.settle_take(lease) |> taken(queue, timeout)
+      do: queue |> Native.settle_take(lease) |> taken_after(queue, lease, timeout)
 
   def take(queue: queue, timeout: timeout) when is_atom(queue) and is_wait(timeout),
     do: queue |> Native.take() |> taken(queue, timeout)
@@ -272,6 +276,10 @@ defmodule PaymentQueue do
   defp taken({:ok, _, _} = item, _queue), do: item
   defp taken(:empty, _queue), do: :empty
   defp taken(other, queue), do: Taking.finish(other, queue)
+
+  defp taken_after({:ok, _, _} = item, _queue, _lease, _timeout), do: item
+  defp taken_after({:error, :queue_unavailable}, queue, lease, timeout), do: Taking.elsewhere(queue, lease, timeout)
+  defp taken_after(other, queue, _lease, timeout), do: Taking.finish(other, queue, timeout)
 
   defp taken({:ok, _, _} = item, _queue, _timeout), do: item
   defp taken(other, queue, timeout), do: Taking.finish(other, queue, timeout)
@@ -323,14 +331,16 @@ defmodule PaymentQueue do
       iex> PaymentQueue.ack(:no_lease)
       ** (ArgumentError) expected a lease that take/1 gave out, got: :no_lease
   """
-  @spec ack(lease()) :: :ok | {:error, :stale_lease}
+  @spec ack(lease()) :: :ok | {:error, :stale_lease | :queue_unavailable}
   def ack({a, b, c} = lease) when is_lease(a, b, c), do: Native.ack(lease)
+  def ack({:nats, _, _, _} = lease), do: Nats.ack(lease)
   def ack(other), do: no_lease!(other)
 
   @doc """
   Settles many items, of one queue or of several: one native call for each 256 of them.
 
-  `{:error, {:stale_lease, stale}}`: these were settled or redelivered before; all the others are settled now.
+  `{:error, {:stale_lease, stale}}`: these were settled or redelivered before, or, in NATS, not confirmed in time; all the
+  others are settled now.
 
       iex> {:ok, _} = PaymentQueue.start_link(name: :docs_ack_many)
       iex> {:ok, 2} = PaymentQueue.enqueue_many([:a, :b], queue: :docs_ack_many)
@@ -343,15 +353,21 @@ defmodule PaymentQueue do
   @spec ack_many([lease()]) :: :ok | {:error, {:stale_lease, [lease(), ...]}}
   def ack_many(leases) when is_list(leases) do
     # All are looked at before any is settled: a mistake in the list settles nothing.
-    Enum.each(leases, fn
-      {a, b, c} when is_lease(a, b, c) -> :ok
-      other -> no_lease!(other)
-    end)
+    {near, far} = if Enum.all?(leases, &near?/1), do: {leases, []}, else: by_place(leases)
 
-    case ack_slices(leases, []) do
+    case ack_slices(near, []) ++ Nats.ack_many(far) do
       [] -> :ok
       stale -> {:error, {:stale_lease, stale}}
     end
+  end
+
+  defp near?({a, b, c}) when is_lease(a, b, c), do: true
+  defp near?(_), do: false
+
+  defp by_place(leases) do
+    {near, far} = Enum.split_with(leases, &near?/1)
+    Enum.each(far, &unless(match?({:nats, _, _, _}, &1), do: no_lease!(&1)))
+    {near, far}
   end
 
   defp ack_slices([], stale), do: stale
@@ -379,11 +395,12 @@ defmodule PaymentQueue do
       iex> PaymentQueue.info(:docs_nack).scheduled
       1
   """
-  @spec nack(lease(), keyword()) :: :ok | {:error, :stale_lease}
+  @spec nack(lease(), keyword()) :: :ok | {:error, :stale_lease | :queue_unavailable}
   def nack(lease, opts \\ [])
   def nack({a, b, c} = lease, []) when is_lease(a, b, c), do: Native.nack(lease, 0)
 
   def nack({a, b, c} = lease, opts) when is_lease(a, b, c), do: Native.nack(lease, Options.call!(:nack, opts).delay)
+  def nack({:nats, _, _, _} = lease, opts), do: Nats.nack(lease, Options.call!(:nack, opts).delay)
   def nack(other, _opts), do: no_lease!(other)
 
   @doc """
@@ -401,13 +418,15 @@ defmodule PaymentQueue do
       iex> PaymentQueue.peek(1, :docs_reject)
       [%{id: 7}]
   """
-  @spec reject(lease(), term()) :: :ok | {:error, :stale_lease}
+  @spec reject(lease(), term()) :: :ok | {:error, :stale_lease | :queue_unavailable}
   def reject({a, b, c} = lease, reason) when is_lease(a, b, c), do: Native.reject(lease, Reason.encode(reason))
+  def reject({:nats, _, _, _} = lease, reason), do: Nats.reject(lease, Reason.encode(reason))
   def reject(other, _reason), do: no_lease!(other)
 
   @doc "Which delivery of its item a lease is: 1 for the first."
   @spec attempt(lease()) :: pos_integer()
   def attempt({a, b, c} = lease) when is_lease(a, b, c), do: Lease.attempt(lease)
+  def attempt({:nats, _, _, attempt}), do: attempt
   def attempt(other), do: no_lease!(other)
 
   @spec no_lease!(term()) :: no_return()
@@ -427,7 +446,7 @@ defmodule PaymentQueue do
   def stats(queue \\ :default) do
     case Native.stats(queue) do
       %{} = stats -> stats
-      {:error, :queue_unavailable} -> Taking.unavailable!(queue)
+      {:error, :queue_unavailable} -> Nats.stats(queue)
     end
   end
 
@@ -447,7 +466,12 @@ defmodule PaymentQueue do
   With nothing in between two steps, `enqueued = settled + queue_size + in_flight + scheduled + dead + dead_dropped + purged`.
   """
   @spec info(queue()) :: map()
-  def info(queue \\ :default), do: queue |> Native.info() |> Operations.known!(queue) |> Durable.describe(queue)
+  def info(queue \\ :default) do
+    case Native.info(queue) do
+      %{} = info -> Durable.describe(info, queue)
+      {:error, :queue_unavailable} -> Nats.info(queue)
+    end
+  end
 
   @doc """
   The payloads of the first `n` waiting items, in the order in which they would be taken. Removes nothing. Copies what it

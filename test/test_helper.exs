@@ -28,11 +28,17 @@ optional = [
      "PaymentQueue.LiveDashboardPageTest", nil},
   telemetry:
     {loaded?.(:telemetry), "telemetry is not on the code path",
-     "PaymentQueue.TelemetryTest, PaymentQueue.TelemetryLoggerTest", :telemetry},
+     "PaymentQueue.TelemetryTest, PaymentQueue.TelemetryLoggerTest, two tests of each PaymentQueue.ConformanceTest",
+     :telemetry},
   gen_stage: {loaded?.(GenStage), "GenStage is not on the code path", "PaymentQueue.GenStageTest", :gen_stage},
   broadway:
     {loaded?.(Broadway), "Broadway is not on the code path",
-     "PaymentQueue.BroadwayTest, PaymentQueue.BroadwayKillTest, PaymentQueue.BroadwayGuideTest", :broadway},
+     "PaymentQueue.BroadwayTest, PaymentQueue.BroadwayKillTest, PaymentQueue.BroadwayGuideTest, one test of each " <>
+       "PaymentQueue.ConformanceTest", :broadway},
+  nats:
+    {PaymentQueue.NatsServer.program() != nil,
+     "there is no nats-server 2.10.27 or newer (bin/setup fetches one; NATS_SERVER names one)",
+     "PaymentQueue.ConformanceTest (nats), the tests of PaymentQueue.Nats", nil},
   # Where telemetry is there, what happens without it cannot be seen.
   without_telemetry:
     {not loaded?.(:telemetry), "telemetry is on the code path", "PaymentQueue.WithoutTelemetryTest", nil}
@@ -45,4 +51,4 @@ for {_tag, {_there, why, tests, _application}} <- missing, do: IO.puts("skipped,
 for {_tag, {_there, _why, _tests, application}} when application != nil <- found,
     do: {:ok, _} = Application.ensure_all_started(application)
 
-ExUnit.start(exclude: Keyword.keys(missing), capture_log: true, assert_receive_timeout: 5_000)
+ExUnit.start(exclude: [:long | Keyword.keys(missing)], capture_log: true, assert_receive_timeout: 5_000)

@@ -2,7 +2,7 @@ defmodule PaymentQueue.Enqueuing do
   @moduledoc false
   # Everything about enqueueing that is not the one NIF call of the hot path: delays, keys, partitions, large payloads, many at once.
 
-  alias PaymentQueue.{Durable, Native, Options, Payload}
+  alias PaymentQueue.{Durable, Native, Nats, Options, Payload}
   alias PaymentQueue.Telemetry.Events
 
   # An error that names a mistake of the caller instead of a state of the queue.
@@ -17,13 +17,17 @@ defmodule PaymentQueue.Enqueuing do
   def finish(:large, queue, payload, timeout),
     do: queue |> Payload.enqueue_large(payload, Native.plainly()) |> Durable.await(timeout) |> told(queue)
 
+  # Not in this VM: maybe in NATS.
+  def finish({:error, :queue_unavailable}, queue, payload, timeout),
+    do: queue |> Nats.enqueue(payload, 0, timeout) |> told(queue)
+
   def finish(answer, queue, _payload, timeout), do: answer |> Durable.await(timeout) |> told(queue)
 
   @doc "`PaymentQueue.enqueue/2` with any options."
   @spec one(term(), keyword()) :: :ok | Native.refusal()
   def one(payload, opts) do
     call = Options.call!(:enqueue, opts)
-    put(payload, how(call, call.key, call.partition), call)
+    with nil <- put(payload, how(call, call.key, call.partition), call), do: far(payload, call)
   end
 
   @doc "`PaymentQueue.enqueue_many/2` with any options."
@@ -46,6 +50,7 @@ defmodule PaymentQueue.Enqueuing do
       {:ok, n} -> {:ok, done + n}
       {:more, n, rest} -> slices(queue, rest, done + n, timeout)
       {:large, n, [payload | rest]} -> one_large(queue, payload, rest, done + n, timeout)
+      {:error, :queue_unavailable, 0} -> queue |> Nats.enqueue_many(payloads, 0, timeout) |> many_told(queue)
       {:error, reason, n} -> Events.refused({:error, reason, done + n}, queue)
     end
   end
@@ -63,17 +68,32 @@ defmodule PaymentQueue.Enqueuing do
     case put(payload, how(call, of(call.key, payload), of(call.partition, payload)), call) do
       :ok -> each(rest, call, done + 1)
       {:error, reason} -> {:error, reason, done}
+      # The first finds out for all.
+      nil -> many_far([payload | rest], call)
     end
   end
 
   defp of(nil, _payload), do: nil
   defp of(fun, payload), do: fun.(payload)
 
+  # Nil: there is no such queue in this VM.
   defp put(payload, how, call) do
     case Native.enqueue_with(call.queue, payload, how) do
+      {:error, :queue_unavailable} -> nil
       :large -> call.queue |> Payload.enqueue_large(payload, how) |> Durable.await(call.timeout) |> answer(call)
       answer -> answer |> Durable.await(call.timeout) |> answer(call)
     end
+  end
+
+  # Maybe in NATS.
+  defp far(payload, call) do
+    if Nats.queue?(call.queue), do: Options.in_nats!(call, :enqueue)
+    call.queue |> Nats.enqueue(payload, call.delay, call.timeout) |> told(call.queue)
+  end
+
+  defp many_far(payloads, call) do
+    if Nats.queue?(call.queue), do: Options.in_nats!(call, :enqueue_many)
+    call.queue |> Nats.enqueue_many(payloads, call.delay, call.timeout) |> many_told(call.queue)
   end
 
   defp how(call, key, partition), do: {call.delay, bytes(key, :key), bytes(partition, :partition), call.priority}
@@ -115,6 +135,9 @@ defmodule PaymentQueue.Enqueuing do
   end
 
   defp answer(answer, call), do: told(answer, call.queue)
+
+  defp many_told({:ok, _} = all, _queue), do: all
+  defp many_told(refusal, queue), do: Events.refused(refusal, queue)
 
   defp told(:ok, _queue), do: :ok
   defp told(refusal, queue), do: Events.refused(refusal, queue)

@@ -18,7 +18,8 @@ defmodule PaymentQueue.Health do
   The status is 200 and the body `{"status":"ok","queue":{"queue_size":n,"in_flight":m}}`; or it is 503 and the body is
   `{"status":"error","reason":...,"queue":...}` with one of these reasons:
 
-    * `queue_unavailable`: no queue of that name was ever started; `queue` is `null`
+    * `queue_unavailable`: no queue of that name was ever started, or it is in NATS and the servers do not answer;
+      `queue` is `null`
     * `queue_closed`: it is draining, or its tree was stopped
     * `storage`: the disk of a durable queue fails, so nothing is accepted; `info/1` says why
     * `queue_size`, `oldest_ms`: over the option's threshold
@@ -26,11 +27,13 @@ defmodule PaymentQueue.Health do
   A paused queue is healthy: it accepts, and somebody paused it. A full one is healthy too, unless `max_queue_size:` says
   otherwise: taking the node out of the rotation because it refuses some requests would have it refuse all.
 
-  Costs a few atomic reads; with `max_oldest_ms:` as much as `PaymentQueue.info/1`.
+  Costs a few atomic reads; with `max_oldest_ms:` as much as `PaymentQueue.info/1`. A queue in NATS is asked for at its servers,
+  for at most a second.
   """
 
-  alias PaymentQueue.{JSON, Native, Options}
+  alias PaymentQueue.{JSON, Native, Nats, Options}
 
+  @read [:state, :queue_size, :in_flight, :oldest_ms]
   @most 134_217_727
   @schema [
     queue: {:name, :default},
@@ -81,7 +84,17 @@ defmodule PaymentQueue.Health do
   def response(reading, opts), do: response(reading, options!(opts))
 
   defp read(%{queue: queue} = config) do
-    with %{} = reading <- read_queue(config), do: Map.put(reading, :storage_failure, Native.storage_failure(queue))
+    case read_queue(config) do
+      %{} = reading -> Map.put(reading, :storage_failure, Native.storage_failure(queue))
+      nil -> read_far(queue)
+    end
+  end
+
+  defp read_far(queue) do
+    case Nats.look(queue) do
+      %{} = info -> Map.take(info, @read)
+      {:error, :queue_unavailable} -> nil
+    end
   end
 
   defp read_queue(%{queue: queue, max_oldest_ms: nil}) do
@@ -93,7 +106,7 @@ defmodule PaymentQueue.Health do
 
   defp read_queue(%{queue: queue}) do
     case Native.info(queue) do
-      %{} = info -> Map.take(info, [:state, :queue_size, :in_flight, :oldest_ms])
+      %{} = info -> Map.take(info, @read)
       {:error, :queue_unavailable} -> nil
     end
   end

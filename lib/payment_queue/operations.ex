@@ -2,38 +2,53 @@ defmodule PaymentQueue.Operations do
   @moduledoc false
   # What an operator does to a live queue and what takes more than one native call.
 
-  alias PaymentQueue.{Durable, Native, Options, Payload, Reason, Taking}
+  alias PaymentQueue.{Durable, Native, Nats, Options, Payload, Reason, Taking}
   alias PaymentQueue.Telemetry.Events
 
-  @doc "The answer of a native call about a queue, or an `ArgumentError` if there is no such queue."
+  @doc "The answer of a native call about a queue in this VM, or an `ArgumentError` if there is no such queue."
   @spec known!(answer | {:error, :queue_unavailable}, atom()) :: answer when answer: term()
   def known!({:error, :queue_unavailable}, queue), do: Taking.unavailable!(queue)
   def known!(answer, _queue), do: answer
 
+  @doc "A function of `Native` about a queue, or the same of its engine; an `ArgumentError` if there is no such queue."
+  @spec call(atom(), atom(), [term()]) :: term()
+  def call(queue, function, args \\ []) do
+    case apply(Native, function, [queue | args]) do
+      {:error, :queue_unavailable} -> apply(Nats, function, [queue | args])
+      answer -> answer
+    end
+  end
+
+  @doc "The `info/1` of a queue for one who reports: an error, and no exception, where a server does not answer."
+  @spec look(atom()) :: map() | {:error, :queue_unavailable}
+  def look(queue) do
+    with {:error, :queue_unavailable} <- Native.info(queue), do: Nats.look(queue)
+  end
+
   @spec configure(atom(), keyword()) :: :ok
   def configure(queue, opts) do
-    present = queue |> Native.settings() |> known!(queue)
-    queue |> Native.configure(Options.reconfigure!(opts, present)) |> known!(queue)
+    present = call(queue, :settings)
+    call(queue, :configure, [Options.reconfigure!(opts, present)])
   end
 
   @spec pause(atom()) :: :ok
   def pause(queue) do
-    queue |> Native.pause() |> known!(queue)
+    call(queue, :pause)
     Events.emit([:queue, :paused], %{count: 1}, %{queue: queue})
   end
 
   @spec resume(atom()) :: :ok
   def resume(queue) do
     # Reopened first: whoever is woken by the resume may enqueue follow-up work.
-    queue |> Native.reopen() |> known!(queue)
-    queue |> Native.resume() |> known!(queue)
+    call(queue, :reopen)
+    call(queue, :resume)
     Events.emit([:queue, :resumed], %{count: 1}, %{queue: queue})
   end
 
   @spec scale(atom(), term()) :: :ok | {:error, :no_workers}
   def scale(queue, workers) do
     Options.count!(workers, :workers, 0, Options.max_workers())
-    _ = queue |> Native.settings() |> known!(queue)
+    _ = call(queue, :settings)
 
     case PaymentQueue.Supervisor.pool(queue) do
       nil -> {:error, :no_workers}
@@ -50,7 +65,7 @@ defmodule PaymentQueue.Operations do
   def drain(queue, opts) do
     %{timeout: timeout} = Options.call!(:drain, opts)
     started = System.monotonic_time()
-    queue |> Native.close() |> known!(queue)
+    call(queue, :close)
     deadline = Taking.deadline(timeout || PaymentQueue.Supervisor.shutdown(queue))
     result = with :ok <- idle(queue, deadline), do: settled(queue, deadline)
     drained(queue, result, System.monotonic_time() - started)
@@ -59,22 +74,24 @@ defmodule PaymentQueue.Operations do
 
   # With its last settles on disk: else a restart would redeliver them. If the disk fails, nothing better can be done here.
   defp settled(queue, deadline) do
-    _ = Durable.flush(queue, Taking.remaining(deadline))
+    if not Nats.queue?(queue), do: Durable.flush(queue, Taking.remaining(deadline))
     :ok
   end
 
   defp drained(queue, result, duration) do
-    %{queue_size: waiting, in_flight: held, scheduled: later} = Native.info(queue)
     result = with {:error, reason} <- result, do: reason
-
-    Events.emit([:queue, :drained], %{duration: duration, left: waiting + held + later}, %{queue: queue, result: result})
+    Events.emit([:queue, :drained], %{duration: duration, left: left(look(queue))}, %{queue: queue, result: result})
   end
+
+  defp left(%{queue_size: waiting, in_flight: held, scheduled: later}), do: waiting + held + later
+  # The servers did not answer: nobody here knows.
+  defp left({:error, _}), do: nil
 
   defp idle(queue, deadline) do
     case Native.await_idle(queue) do
       :idle -> :ok
       {:waiting, token} -> await_idle(queue, token, deadline)
-      {:error, :queue_unavailable} -> Taking.unavailable!(queue)
+      {:error, :queue_unavailable} -> Nats.drained(queue, Taking.remaining(deadline))
     end
   end
 
@@ -93,19 +110,21 @@ defmodule PaymentQueue.Operations do
 
   @spec purge(atom()) :: {:ok, non_neg_integer()}
   def purge(queue) do
-    # Bounded by what is there now: with producers at work, "until empty" might never end.
-    info = queue |> Native.info() |> known!(queue)
-    purged = slices(&Native.purge(queue, &1), info.queue_size + info.scheduled, 0)
+    purged = purged(Native.info(queue), queue)
     Events.emit([:queue, :purged], %{count: purged}, %{queue: queue})
     {:ok, purged}
   end
 
+  # Bounded by what is there now: with producers at work, "until empty" might never end.
+  defp purged(%{queue_size: waiting, scheduled: later}, queue), do: slices(&Native.purge(queue, &1), waiting + later, 0)
+  defp purged({:error, :queue_unavailable}, queue), do: Nats.purge(queue)
+
   @spec requeue_dead(atom(), term()) :: {:ok, non_neg_integer()}
   def requeue_dead(queue, n) do
     unless n == :all, do: Options.count!(n, :n, 0, Options.max_items())
-    info = queue |> Native.info() |> known!(queue)
+    info = call(queue, :info)
     # `:all` sorts after every integer.
-    requeued = slices(&Native.requeue_dead(queue, &1), min(n, info.dead), 0)
+    requeued = slices(&call(queue, :requeue_dead, [&1]), min(n, info.dead), 0)
     Events.emit([:queue, :requeued], %{count: requeued}, %{queue: queue})
     {:ok, requeued}
   end
@@ -122,14 +141,14 @@ defmodule PaymentQueue.Operations do
   @spec peek(atom(), term()) :: [term()]
   def peek(queue, n) do
     Options.count!(n, :n, 0, Options.max_items())
-    for {format, payload} <- queue |> Native.peek(n) |> known!(queue), do: Payload.decode(format, payload)
+    for {format, payload} <- call(queue, :peek, [n]), do: Payload.decode(format, payload)
   end
 
   @spec dead_letters(atom(), term()) :: [PaymentQueue.dead_letter()]
   def dead_letters(queue, n) do
     Options.count!(n, :n, 0, Options.max_items())
 
-    for {{format, payload}, reason, attempts, died_at} <- queue |> Native.dead_letters(n) |> known!(queue) do
+    for {{format, payload}, reason, attempts, died_at} <- call(queue, :dead_letters, [n]) do
       %{
         payload: Payload.decode(format, payload),
         reason: Reason.decode(reason),

@@ -20,6 +20,12 @@ defmodule PaymentQueue.Options do
   # Settings of the native queue, in the order of `t:PaymentQueue.Native.settings/0`.
   @settings [:capacity, :max_bytes, :max_payload_bytes, :max_attempts, :max_dead, :rate_limit, :unique_for, :priorities]
 
+  # The settings that the NATS server keeps, in the order of `t:PaymentQueue.Nats.Native.limits/0`, and all options of a queue
+  # there and of its calls. What comes later is not among them until somebody says so.
+  @limits [:capacity, :max_bytes, :max_payload_bytes, :max_attempts, :max_dead]
+  @in_nats [:name, :engine, :handler, :concurrency, :handler_timeout, :backoff, :batch, :shutdown, :telemetry | @limits]
+  @call_in_nats [:queue, :delay, :timeout]
+
   # Those that can change while the queue runs.
   @live @settings -- [:priorities]
 
@@ -40,6 +46,7 @@ defmodule PaymentQueue.Options do
     batch: {:batch, []},
     shutdown: {{:timeout, 0}, 15_000},
     telemetry: {:telemetry, []},
+    engine: {:engine, nil},
     durability: {{:one_of, [:none, :async, :sync]}, :none},
     dir: {:dir, nil}
   ]
@@ -85,7 +92,6 @@ defmodule PaymentQueue.Options do
 
   # Announced for later versions. What each may be today without asking for the feature.
   @later [
-    engine: [nil],
     order: [:fifo]
   ]
 
@@ -93,7 +99,44 @@ defmodule PaymentQueue.Options do
   @spec start!(keyword()) :: map()
   def start!(opts) do
     config = opts |> validate!(@start, "PaymentQueue.start_link/1") |> bound_payload!(opts) |> place!()
-    %{config | concurrency: config.concurrency || 2 * System.schedulers_online()}
+    with_engine!(%{config | concurrency: config.concurrency || 2 * System.schedulers_online()})
+  end
+
+  defp with_engine!(%{engine: nil} = config), do: config
+
+  defp with_engine!(config) do
+    engine = PaymentQueue.Nats.Options.validate!(config.engine, config)
+    %{plain!(config, @start, @in_nats, "PaymentQueue.start_link/1") | engine: engine}
+  end
+
+  @doc "A call's options, if a queue in NATS knows all that they ask for."
+  @spec in_nats!(map(), atom()) :: map()
+  def in_nats!(call, name), do: plain!(call, Map.fetch!(@calls, name), @call_in_nats, "PaymentQueue.#{name}")
+
+  @doc "The settings of a native queue, if a queue in NATS knows all that they ask for; what it knows, in its order."
+  @spec settings_in_nats!(PaymentQueue.Native.settings()) :: PaymentQueue.Nats.Native.limits()
+  def settings_in_nats!(settings) do
+    config = @settings |> Enum.zip(Tuple.to_list(settings)) |> Map.new()
+    _ = plain!(config, Keyword.take(@start, @settings), @limits, "PaymentQueue.configure/2")
+    @limits |> Enum.map(&Map.fetch!(config, &1)) |> List.to_tuple()
+  end
+
+  @doc "The settings of a native queue out of those of one in NATS."
+  @spec settings_of_nats(PaymentQueue.Nats.Native.limits()) :: PaymentQueue.Native.settings()
+  def settings_of_nats(limits) do
+    known = @limits |> Enum.zip(Tuple.to_list(limits)) |> Map.new()
+    @start |> Keyword.take(@settings) |> defaults() |> Map.merge(known) |> settings()
+  end
+
+  # What is not among the supported options must be as if nobody had named it: refused rather than ignored.
+  defp plain!(config, schema, supported, where) do
+    for {key, {_type, default}} <- schema, key not in supported, Map.fetch!(config, key) != default do
+      raise ArgumentError,
+            "option #{inspect(key)} of #{where} is not supported by the engine :nats (got: #{show(config[key])}); " <>
+              "leave it out. Supported: #{Enum.map_join(supported, ", ", &inspect/1)}"
+    end
+
+    config
   end
 
   @doc "Validates the options of one call and fills in the defaults."
@@ -317,7 +360,10 @@ defmodule PaymentQueue.Options do
   defp check!(:rate_limit, option, value),
     do: invalid!(option, value, "{n, ms} with n in 1..#{@max_rate} and ms in 1..#{@max_ms}, or nil")
 
+  defp check!(:engine, _option, value), do: value
+
   defp check!(:lease, _option, {_, _, _} = lease), do: lease
+  defp check!(:lease, _option, {:nats, _, _, _} = lease), do: lease
   defp check!(:lease, option, value), do: invalid!(option, value, "a lease that take gave out")
 
   defp check!(:handler, _option, nil), do: nil

@@ -32,8 +32,13 @@ defmodule PaymentQueue.Prometheus do
   | `payment_queue_memory_bytes` | gauge | memory that the queue uses |
   | `payment_queue_capacity_items`, `payment_queue_capacity_bytes` | gauge | the bounds in force |
   | `payment_queue_state` | gauge | 1 for the present `state` (`running`, `paused`, `closed`), 0 for the others |
+  | `payment_queue_connected` | gauge | of a queue in NATS: whether its servers answer |
   | `payment_queue_wait_seconds` | histogram | from acceptance to the first delivery |
   | `payment_queue_handler_seconds` | histogram | from a delivery to the end of its lease, however it ended |
+
+  A queue in NATS is asked for at its servers, for at most a second. It has no histograms, and no `consumers` nor `memory_bytes`; its
+  counters are of this node, its depth, bytes and dead letters of all nodes. It alone has `payment_queue_connected`: 1, or 0
+  while the servers do not answer, when only what this node knows by itself is there.
 
   The histograms' buckets end at powers of two of a microsecond, from 16 µs to 36 minutes, because the queue counts in
   buckets of which these are ends: their counts are exact. `_sum` adds up whole microseconds. Counters start again at zero
@@ -42,7 +47,7 @@ defmodule PaymentQueue.Prometheus do
   A Grafana dashboard for these metrics is in `examples/grafana`.
   """
 
-  alias PaymentQueue.{Histogram, Native, Options, Snapshot}
+  alias PaymentQueue.{Histogram, Native, Nats, Options, Snapshot}
 
   @content_type "text/plain; version=0.0.4; charset=utf-8"
 
@@ -65,7 +70,8 @@ defmodule PaymentQueue.Prometheus do
     {"payload_bytes", :bytes, "Bytes of payload that wait."},
     {"memory_bytes", :memory, "Memory that the queue uses."},
     {"capacity_items", :capacity, "Most items that may wait."},
-    {"capacity_bytes", :max_bytes, "Most bytes of payload that may wait."}
+    {"capacity_bytes", :max_bytes, "Most bytes of payload that may wait."},
+    {"connected", :connected, "Whether the servers of a queue in NATS answer."}
   ]
 
   @histograms [
@@ -96,33 +102,49 @@ defmodule PaymentQueue.Prometheus do
   def text(opts \\ [])
 
   def text(%{queues: queues}) do
-    readings = for queue <- Snapshot.queues(queues), reading <- read(queue), do: reading
+    readings = for queue <- names(queues), reading <- read(queue), do: reading
     [counters(readings), gauges(readings), oldest(readings), states(readings), histograms(readings)]
   end
 
   def text(opts), do: opts |> options!() |> text()
 
+  defp names(:all), do: Snapshot.sort(PaymentQueue.queues())
+  defp names(queues), do: queues
+
   defp read(queue) do
     with %{} = info <- Native.info(queue), {waits, holds} <- Native.histograms(queue) do
-      [%{label: [~s(queue="), queue |> Snapshot.label() |> escape(), ?"], info: info, waits: waits, holds: holds}]
+      [%{label: label(queue), info: info, waits: waits, holds: holds}]
     else
+      {:error, :queue_unavailable} -> read_far(queue)
+    end
+  end
+
+  defp read_far(queue) do
+    with {:error, :queue_unavailable} <- Nats.look(queue), %{} = here <- Nats.here(queue) do
+      [%{label: label(queue), info: %{here | connected: 0}}]
+    else
+      %{} = info -> [%{label: label(queue), info: %{info | connected: 1}}]
       {:error, :queue_unavailable} -> []
     end
   end
 
+  defp label(queue), do: [~s(queue="), queue |> Snapshot.label() |> escape(), ?"]
+
   defp counters(readings) do
-    for {key, help} <- @counters do
-      metric("#{key}_total", "counter", help, readings, &[{"", [], &1.info[key]}])
-    end
+    for {key, help} <- @counters, do: metric("#{key}_total", "counter", help, readings, &value(&1, key))
   end
 
   defp gauges(readings) do
-    for {name, key, help} <- @gauges, do: metric(name, "gauge", help, readings, &[{"", [], &1.info[key]}])
+    for {name, key, help} <- @gauges, do: metric(name, "gauge", help, readings, &value(&1, key))
   end
+
+  # What is not known of a queue has no sample.
+  defp value(reading, key), do: for({:ok, value} <- [Map.fetch(reading.info, key)], do: {"", [], value})
 
   defp oldest(readings) do
     help = "Age of the oldest item that is ready; 0 without one."
-    metric("oldest_age_seconds", "gauge", help, readings, &[{"", [], &1.info.oldest_ms / 1_000}])
+    seconds = &for {"", [], ms} <- value(&1, :oldest_ms), do: {"", [], ms / 1_000}
+    metric("oldest_age_seconds", "gauge", help, readings, seconds)
   end
 
   defp states(readings) do
@@ -132,7 +154,9 @@ defmodule PaymentQueue.Prometheus do
   end
 
   defp histograms(readings) do
-    for {name, key, help} <- @histograms, do: metric(name, "histogram", help, readings, &histogram(&1[key]))
+    for {name, key, help} <- @histograms do
+      metric(name, "histogram", help, readings, &if(&1[key], do: histogram(&1[key]), else: []))
+    end
   end
 
   defp histogram({sum_us, _} = histogram) do

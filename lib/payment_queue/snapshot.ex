@@ -103,8 +103,12 @@ defmodule PaymentQueue.Snapshot do
 
   @doc "The queues to show: the ones asked for, or all there are, in the order of their names."
   @spec queues(:all | [PaymentQueue.queue()]) :: [PaymentQueue.queue()]
-  def queues(:all), do: Enum.sort_by(Native.queues(), &String.downcase(label(&1)))
+  def queues(:all), do: sort(Native.queues())
   def queues(names), do: names
+
+  @doc "In the order of their names."
+  @spec sort([PaymentQueue.queue()]) :: [PaymentQueue.queue()]
+  def sort(names), do: Enum.sort_by(names, &String.downcase(label(&1)))
 
   @doc "A queue's name for people, two names never with the same text: `payments`, `MyApp.Queue`, and `:Foo` beside `Foo`."
   @spec label(PaymentQueue.queue()) :: String.t()

@@ -14,7 +14,7 @@ defmodule PaymentQueue.Supervisor do
 
   use Supervisor
 
-  alias PaymentQueue.{Durable, Native, Options}
+  alias PaymentQueue.{Durable, Native, Nats, Options}
   alias PaymentQueue.Telemetry.{Events, Poller}
   alias PaymentQueue.Workers.{Gate, Pool}
 
@@ -31,8 +31,21 @@ defmodule PaymentQueue.Supervisor do
     end
   end
 
-  defp open(%{durability: :none} = config), do: Native.open(config.name, Options.settings(config))
-  defp open(config), do: Durable.open(config)
+  # A queue stays where it was first opened, as long as the VM lives.
+  defp open(%{engine: nil} = config) do
+    if Nats.queue?(config.name),
+      do: {:error, {:engine, "the queue runs in this VM with the engine :nats"}},
+      else: open_here(config)
+  end
+
+  defp open(config) do
+    if is_atom(Native.state(config.name)),
+      do: {:error, {:engine, "the queue runs in this VM without an engine"}},
+      else: Nats.open(config)
+  end
+
+  defp open_here(%{durability: :none} = config), do: Native.open(config.name, Options.settings(config))
+  defp open_here(config), do: Durable.open(config)
 
   defp children(config), do: flusher(config) ++ pool_of(config) ++ poller(config) ++ [{Gate, config}]
 

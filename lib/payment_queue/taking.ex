@@ -2,21 +2,33 @@ defmodule PaymentQueue.Taking do
   @moduledoc false
   # Everything about taking that is not the one NIF call of the hot path: waiting, large payloads, several at once.
 
-  alias PaymentQueue.{Native, Payload}
+  alias PaymentQueue.{Lease, Native, Nats, Payload}
 
   @typep deadline :: integer() | :infinity
 
   @doc "`PaymentQueue.take/1` with validated options."
-  @spec take(atom(), Native.lease() | nil, timeout()) ::
+  @spec take(atom(), Lease.t() | nil, timeout()) ::
           {:ok, term(), Native.lease()} | :empty | {:error, :stale_lease}
+  def take(queue, {:nats, _, _, _} = lease, timeout), do: elsewhere(queue, lease, timeout)
+
   def take(queue, lease, timeout) do
     taken = if lease, do: Native.settle_take(queue, lease), else: Native.take(queue)
     finish(taken, queue, timeout)
   end
 
+  @doc "A settle and a take that are not both of queues in this VM: the two halves, one after the other."
+  @spec elsewhere(atom(), Lease.t(), timeout()) :: {:ok, term(), term()} | :empty | {:error, atom()}
+  def elsewhere(queue, lease, timeout) do
+    # Settles nothing for a queue that nobody started.
+    if not Nats.queue?(queue) and match?({:error, _}, Native.settings(queue)), do: unavailable!(queue)
+    with :ok <- Lease.engine(lease).ack(lease), do: take(queue, nil, timeout)
+  end
+
   @doc "As `finish/2`, and waits for an item if there is none."
   @spec finish(Native.taken() | {:error, :stale_lease}, atom(), timeout()) ::
           {:ok, term(), Native.lease()} | :empty | {:error, :stale_lease}
+  def finish({:error, :queue_unavailable}, queue, timeout), do: Nats.take(queue, nil, timeout)
+
   def finish(taken, queue, timeout) do
     case finish(taken, queue) do
       :empty when timeout != 0 -> wait(queue, deadline(timeout))
@@ -35,7 +47,7 @@ defmodule PaymentQueue.Taking do
     end
   end
 
-  def finish({:error, :queue_unavailable}, queue), do: unavailable!(queue)
+  def finish({:error, :queue_unavailable}, queue), do: Nats.take(queue, nil, 0)
   def finish(other, _queue), do: other
 
   @doc "Parks the caller until an item is handed to it or the deadline passes."
@@ -44,6 +56,9 @@ defmodule PaymentQueue.Taking do
     case Native.park(queue) do
       {:parked, token} ->
         parked(queue, token, deadline)
+
+      {:error, :queue_unavailable} ->
+        Nats.wait(queue, deadline)
 
       taken ->
         with :empty <- finish(taken, queue), do: wait(queue, deadline)
@@ -70,6 +85,42 @@ defmodule PaymentQueue.Taking do
     end
   end
 
+  @typedoc "What the message to a parked taker brings: a lease, or from NATS the item itself."
+  @type delivery :: Native.lease() | Nats.Native.delivery()
+
+  @doc "Takes an item, or parks the caller: then a message brings a delivery for `received/1`. `:stale`: try again."
+  @spec park(atom()) :: {:parked, pos_integer()} | {:ok, term(), Lease.t()} | :stale
+  def park(queue) do
+    case Native.park(queue) do
+      {:large, lease} -> fetched(Payload.fetch_large(lease), lease)
+      {:error, :queue_unavailable} -> parked_far(Nats.park(queue))
+      other -> other
+    end
+  end
+
+  defp parked_far({:ok, delivery}), do: received(delivery)
+  defp parked_far(parked), do: parked
+
+  @doc "The item of a delivery; `:stale`: somebody settled or purged it in between, or it cannot be read here."
+  @spec received(delivery()) :: {:ok, term(), Lease.t()} | :stale
+  def received({{:nats, _, _, _} = lease, payload, _waited}), do: fetched(Nats.Payload.open(lease, payload), lease)
+  def received(lease), do: fetched(Payload.fetch(lease), lease)
+
+  defp fetched({:ok, payload}, lease), do: {:ok, payload, lease}
+  defp fetched(_, _lease), do: :stale
+
+  @doc "Gives back a delivery that nobody has looked at: to the head, its attempts as they were where the queue can do that."
+  @spec give_back(delivery()) :: :ok
+  def give_back({{:nats, _, _, _} = lease, _payload, _waited}) do
+    _ = Nats.release(lease, 0)
+    :ok
+  end
+
+  def give_back(lease) do
+    _ = Native.release(lease, 0)
+    :ok
+  end
+
   @doc "Up to `n` items that are there now."
   @spec many(atom(), non_neg_integer()) :: [{term(), Native.lease()}]
   def many(queue, n), do: many(queue, n, [])
@@ -80,7 +131,7 @@ defmodule PaymentQueue.Taking do
   defp many(queue, n, acc) do
     case Native.take_many(queue, n) do
       [] -> Enum.reverse(acc)
-      {:error, :queue_unavailable} -> unavailable!(queue)
+      {:error, :queue_unavailable} -> Nats.many(queue, n)
       items -> many(queue, n - length(items), Enum.reduce(items, acc, &keep/2))
     end
   end
@@ -118,7 +169,7 @@ defmodule PaymentQueue.Taking do
       :empty -> dequeue_wait(queue, deadline(timeout))
       {:large, {format, bytes}, wait} -> {:ok, Payload.decode(format, bytes), wait}
       {:leased, lease, wait} -> dequeue_leased(queue, lease, wait, timeout)
-      {:error, :queue_unavailable} -> unavailable!(queue)
+      {:error, :queue_unavailable} -> Nats.dequeue(queue, timeout)
     end
   end
 
@@ -156,7 +207,7 @@ defmodule PaymentQueue.Taking do
     PaymentQueue.Options.name!(queue)
 
     known =
-      case Native.queues() do
+      case PaymentQueue.queues() do
         [] -> "No queue has been started."
         names -> "Started queues: #{Enum.map_join(Enum.sort(names), ", ", &inspect/1)}."
       end

@@ -139,10 +139,14 @@ defmodule PaymentQueue.Telemetry do
     end
   end
 
-  @doc "Emits `[:payment_queue, :queue, :depth]` for a queue now. Costs some microseconds on a dirty scheduler."
+  @doc """
+  Emits `[:payment_queue, :queue, :depth]` for a queue now. Costs some microseconds on a dirty scheduler; a queue in NATS is asked
+  for at its servers, for at most a second, and emits nothing if they do not answer.
+  """
   @spec emit_depth(PaymentQueue.queue()) :: :ok
   def emit_depth(queue \\ :default) do
-    _ = queue |> Events.depth() |> Operations.known!(queue)
+    # Servers that do not answer have no depth; a queue that was never started is a mistake.
+    with {:error, :queue_unavailable} <- Events.depth(queue), do: Operations.call(queue, :state)
     :ok
   end
 

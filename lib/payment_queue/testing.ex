@@ -27,7 +27,7 @@ defmodule PaymentQueue.Testing do
   the test process.
   """
 
-  alias PaymentQueue.{Backoff, Handler, Native, Operations, Options, Supervisor, Taking}
+  alias PaymentQueue.{Backoff, Handler, Operations, Options, Supervisor, Taking}
   alias PaymentQueue.Telemetry.Span
   alias PaymentQueue.Testing.Names
   alias PaymentQueue.Workers.Outcome
@@ -105,7 +105,7 @@ defmodule PaymentQueue.Testing do
   @spec drain_queue(keyword()) :: drained()
   def drain_queue(opts \\ []) do
     call = Options.call!(:drain_queue, opts)
-    _ = call.queue |> Native.settings() |> Operations.known!(call.queue)
+    _ = Operations.call(call.queue, :settings)
     config = Supervisor.config(call.queue) || Options.start!([])
     handler = call.handler || config.handler
 

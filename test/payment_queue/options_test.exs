@@ -61,8 +61,8 @@ defmodule PaymentQueue.OptionsTest do
     end
 
     test "what comes later is refused, not ignored; its default is accepted" do
-      assert refused(engine: {:nats, []}) =~ ":engine is not supported yet"
-      queue!(durability: :none, dir: nil, engine: nil)
+      assert refused(order: :lifo) =~ ":order is not supported yet"
+      queue!(order: :fifo, engine: nil)
     end
 
     test "there are 1 to 16 priorities" do

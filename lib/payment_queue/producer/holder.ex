@@ -7,7 +7,7 @@ defmodule PaymentQueue.Producer.Holder do
 
   use GenServer
 
-  alias PaymentQueue.{Native, Operations, Payload, Taking}
+  alias PaymentQueue.{Operations, Taking}
 
   @doc """
   Options: `queue:`; `name:`; and either `owner:`, the one producer with which it ends, or, in a supervised pipeline, none: then it
@@ -36,7 +36,7 @@ defmodule PaymentQueue.Producer.Holder do
   @impl true
   def init(opts) do
     queue = Keyword.fetch!(opts, :queue)
-    _ = queue |> Native.settings() |> Operations.known!(queue)
+    _ = Operations.call(queue, :settings)
     owner = opts[:owner]
     if owner, do: Process.monitor(owner)
     # demand: {producer, n}, first come, first served; token: of the parking, if it is parked.
@@ -54,8 +54,8 @@ defmodule PaymentQueue.Producer.Holder do
   end
 
   @impl true
-  def handle_info({:payment_queue, :delivered, token, lease}, %{token: token} = state),
-    do: {:noreply, serve(delivered(%{state | token: nil}, lease))}
+  def handle_info({:payment_queue, :delivered, token, delivery}, %{token: token} = state),
+    do: {:noreply, serve(delivered(%{state | token: nil}, delivery))}
 
   def handle_info({:DOWN, _, :process, owner, _}, %{owner: owner} = state), do: {:stop, :normal, state}
   def handle_info(_message, state), do: {:noreply, state}
@@ -80,37 +80,36 @@ defmodule PaymentQueue.Producer.Holder do
   end
 
   defp park(state) do
-    case Native.park(state.queue) do
+    case Taking.park(state.queue) do
       {:parked, token} -> %{state | token: token}
-      {:ok, payload, lease} -> state |> fetched({:ok, payload}, lease) |> serve()
-      {:large, lease} -> state |> fetched(Payload.fetch_large(lease), lease) |> serve()
+      taken -> state |> got(taken) |> serve()
     end
   end
 
-  # The one who asked has left, too late to stop the delivery. Nobody has seen the item: its attempts stay as they were.
-  defp delivered(state, lease) do
+  # The one who asked has left, too late to stop the delivery. Nobody has seen the item.
+  defp delivered(state, delivery) do
     if :queue.is_empty(state.demand) do
-      _ = Native.release(lease, 0)
+      Taking.give_back(delivery)
       state
     else
-      fetched(state, Payload.fetch(lease), lease)
+      got(state, Taking.received(delivery))
     end
   end
 
-  defp fetched(state, {:ok, payload}, lease) do
+  defp got(state, {:ok, payload, lease}) do
     {{:value, {pid, n}}, rest} = :queue.out(state.demand)
     give(pid, [{payload, lease}])
     if n > 1, do: first(%{state | demand: rest}, pid, n - 1), else: %{state | demand: rest}
   end
 
-  defp fetched(state, {:error, :stale_lease}, _lease), do: state
+  defp got(state, :stale), do: state
 
   defp first(state, pid, n), do: %{state | demand: :queue.in_r({pid, n}, state.demand)}
 
   defp give(pid, items), do: send(pid, {__MODULE__, items})
 
   defp unpark(%{token: token} = state) when token != nil do
-    if :queue.is_empty(state.demand) and Native.unpark(state.queue, token) == :ok,
+    if :queue.is_empty(state.demand) and Operations.call(state.queue, :unpark, [token]) == :ok,
       do: %{state | token: nil},
       else: state
   end

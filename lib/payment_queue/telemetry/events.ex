@@ -3,7 +3,7 @@ defmodule PaymentQueue.Telemetry.Events do
   # Emits the events that are no spans, if `:telemetry` is there. Whether it is, is found out when a queue's tree starts:
   # by then the applications of the host are loaded, and nobody has to ask again for every item.
 
-  alias PaymentQueue.Native
+  alias PaymentQueue.{Native, Operations}
 
   @enabled {PaymentQueue, :telemetry}
 
@@ -40,10 +40,10 @@ defmodule PaymentQueue.Telemetry.Events do
   @gauges [:queue_size, :in_flight, :scheduled, :dead, :bytes, :memory, :capacity, :consumers, :parked, :oldest_ms]
   @totals [:enqueued, :settled, :redelivered, :rejected_full, :dead_dropped, :purged]
 
-  @doc "Emits the state of a queue, and returns the `info/1` that it came from."
+  @doc "Emits the state of a queue, and returns the `info/1` that it came from: in NATS an error where no server answers."
   @spec depth(atom()) :: map() | Native.unavailable()
   def depth(queue) do
-    with %{} = info <- Native.info(queue) do
+    with %{} = info <- Operations.look(queue) do
       emit([:queue, :depth], Map.take(info, @gauges ++ @totals), %{queue: queue, state: info.state})
       info
     end

@@ -5,7 +5,7 @@ defmodule PaymentQueue.Telemetry.Poller do
 
   use GenServer
 
-  alias PaymentQueue.Native
+  alias PaymentQueue.Operations
   alias PaymentQueue.Telemetry.Events
 
   @spec start_link(map()) :: GenServer.on_start()
@@ -14,13 +14,13 @@ defmodule PaymentQueue.Telemetry.Poller do
   @impl true
   def init({queue, interval}) do
     wait(interval)
-    {:ok, %{queue: queue, interval: interval, seen: totals(Native.info(queue))}}
+    {:ok, %{queue: queue, interval: interval, seen: totals(Operations.look(queue), %{})}}
   end
 
   @impl true
   def handle_info(:poll, state) do
-    now = totals(Events.depth(state.queue))
-    for {event, total} <- now, do: moved(event, total - Map.fetch!(state.seen, event), state.queue)
+    now = totals(Events.depth(state.queue), state.seen)
+    for {event, total} <- now, do: moved(event, total - Map.get(state.seen, event, 0), state.queue)
     wait(state.interval)
     {:noreply, %{state | seen: now}}
   end
@@ -28,8 +28,15 @@ defmodule PaymentQueue.Telemetry.Poller do
   def handle_info(_message, state), do: {:noreply, state}
 
   # Dead letters leave by `requeue_dead/2` too, so their number may have become smaller.
-  defp totals(info),
+  # Of a queue in NATS, whose dead letters are those of all nodes, each node reports its own.
+  defp totals(%{died: died} = info, _seen),
+    do: %{redelivered: info.redelivered, dead_letter: died, dropped: info.dead_dropped}
+
+  defp totals(%{} = info, _seen),
     do: %{redelivered: info.redelivered, dead_letter: info.dead + info.dead_dropped, dropped: info.dead_dropped}
+
+  # Its servers do not answer.
+  defp totals({:error, :queue_unavailable}, seen), do: seen
 
   defp moved(event, count, queue) when count > 0, do: Events.emit([:queue, event], %{count: count}, %{queue: queue})
   defp moved(_event, _count, _queue), do: :ok

@@ -3,7 +3,7 @@ defmodule PaymentQueue.Telemetry.Span do
   # The span around one run of a handler: `start/3`, `handled/1` when the handler is back, and `finish/2` when what became
   # of the items is certain. A worker without telemetry has no settings for it and never comes here.
 
-  alias PaymentQueue.{Handler, Lease, Native, Reason}
+  alias PaymentQueue.{Handler, Lease, Native, Nats, Reason}
   alias PaymentQueue.Telemetry.Events
   alias PaymentQueue.Workers.Outcome
 
@@ -31,7 +31,7 @@ defmodule PaymentQueue.Telemetry.Span do
   end
 
   @doc "The handler is about to be called with these."
-  @spec start(settings(), [term()], [Native.lease(), ...]) :: t()
+  @spec start(settings(), [term()], [Lease.t(), ...]) :: t()
   def start(settings, payloads, [oldest | _] = leases) do
     metadata = describe(settings, payloads, leases)
     measured = size(settings, leases, %{queue_time: queue_time(oldest)})
@@ -62,6 +62,9 @@ defmodule PaymentQueue.Telemetry.Span do
 
   defp size(%{kind: :item}, _leases, measurements), do: measurements
   defp size(%{kind: :batch}, leases, measurements), do: Map.put(measurements, :size, length(leases))
+
+  defp queue_time({:nats, _, _, _} = lease),
+    do: lease |> Nats.waited() |> System.convert_time_unit(:millisecond, :native)
 
   defp queue_time(lease) do
     case Native.waited(lease) do

@@ -3,7 +3,7 @@ defmodule PaymentQueue.Workers.Batcher do
   # The loop of a worker whose handler gets batches. The first item is waited for as long as it takes; from then on the
   # batch fills up to `size` for at most `wait` ms.
 
-  alias PaymentQueue.{Handler, Native, Payload, Taking}
+  alias PaymentQueue.{Handler, Taking}
   alias PaymentQueue.Telemetry.Span
   alias PaymentQueue.Workers.{Inbox, Outcome, Worker}
 
@@ -55,21 +55,18 @@ defmodule PaymentQueue.Workers.Batcher do
   end
 
   defp park(state, deadline) do
-    case Native.park(state.queue) do
+    case Taking.park(state.queue) do
       {:parked, token} ->
-        with {:delivered, lease} <- Inbox.await(state.queue, state.parent, token, deadline),
-             do: fetched(Payload.fetch(lease), lease)
+        with {:delivered, delivery} <- Inbox.await(state.queue, state.parent, token, deadline),
+             do: item(Taking.received(delivery))
 
-      {:ok, payload, lease} ->
-        {:ok, {payload, lease}}
-
-      {:large, lease} ->
-        fetched(Payload.fetch_large(lease), lease)
+      taken ->
+        item(taken)
     end
   end
 
-  defp fetched({:ok, payload}, lease), do: {:ok, {payload, lease}}
-  defp fetched({:error, :stale_lease}, _lease), do: :stale
+  defp item({:ok, payload, lease}), do: {:ok, {payload, lease}}
+  defp item(:stale), do: :stale
 
   defp run(state, items) do
     {payloads, leases} = items |> Enum.reverse() |> Enum.unzip()

@@ -6,7 +6,7 @@ defmodule PaymentQueue.Workers.Gate do
 
   use GenServer
 
-  alias PaymentQueue.Native
+  alias PaymentQueue.Operations
 
   @spec start_link(map()) :: GenServer.on_start()
   def start_link(config), do: GenServer.start_link(__MODULE__, config)
@@ -28,6 +28,6 @@ defmodule PaymentQueue.Workers.Gate do
 
   @impl true
   def terminate(reason, config) do
-    if reason in [:shutdown, :normal] or match?({:shutdown, _}, reason), do: Native.close(config.name)
+    if reason in [:shutdown, :normal] or match?({:shutdown, _}, reason), do: Operations.call(config.name, :close)
   end
 end

@@ -5,7 +5,7 @@ defmodule PaymentQueue.Workers.Inbox do
 
   require Logger
 
-  alias PaymentQueue.{Native, Taking}
+  alias PaymentQueue.{Operations, Taking}
 
   @go {:payment_queue, :go}
   @stop {:payment_queue, :stop}
@@ -44,11 +44,12 @@ defmodule PaymentQueue.Workers.Inbox do
   end
 
   @doc "What a parked worker is woken by. Its token is used up afterwards."
-  @spec await(atom(), pid(), pos_integer(), integer() | :infinity) :: {:delivered, Native.lease()} | :timeout | :stop
+  @spec await(atom(), pid(), pos_integer(), integer() | :infinity) ::
+          {:delivered, Taking.delivery()} | :timeout | :stop
   def await(queue, parent, token, deadline) do
     receive do
-      {:payment_queue, :delivered, ^token, lease} ->
-        {:delivered, lease}
+      {:payment_queue, :delivered, ^token, delivery} ->
+        {:delivered, delivery}
 
       message ->
         if stop_message?(message, parent),
@@ -60,22 +61,21 @@ defmodule PaymentQueue.Workers.Inbox do
   end
 
   defp leave(queue, token, why) do
-    with :delivered <- Native.unpark(queue, token) do
+    with :delivered <- Operations.call(queue, :unpark, [token]) do
       receive do
-        {:payment_queue, :delivered, ^token, lease} -> late(why, lease)
+        {:payment_queue, :delivered, ^token, delivery} -> late(why, delivery)
       end
     else
       :ok -> why
     end
   end
 
-  # Nobody has seen this item: it goes back to the head with its attempts as they were.
-  defp late(:stop, lease) do
-    _ = Native.release(lease, 0)
+  defp late(:stop, delivery) do
+    Taking.give_back(delivery)
     :stop
   end
 
-  defp late(:timeout, lease), do: {:delivered, lease}
+  defp late(:timeout, delivery), do: {:delivered, delivery}
 
   defp stop_message?(@stop, _parent), do: true
   defp stop_message?({:EXIT, parent, _reason}, parent), do: true

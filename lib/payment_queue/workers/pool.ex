@@ -11,7 +11,7 @@ defmodule PaymentQueue.Workers.Pool do
 
   require Logger
 
-  alias PaymentQueue.{Backoff, Lease, Native, Reason, Taking}
+  alias PaymentQueue.{Backoff, Lease, Native, Nats, Reason, Taking}
   alias PaymentQueue.Telemetry.{Events, Span}
   alias PaymentQueue.Workers.{Inbox, Outcome, Worker}
 
@@ -168,8 +168,15 @@ defmodule PaymentQueue.Workers.Pool do
 
   # Whether anything was settled since the last death. Then the handlers work, and workers that die are being killed.
   defp progress(state) do
-    %{settled: settled} = Native.info(state.config.name)
+    settled = settled(state.config.name)
     {settled > state.settled, %{state | settled: settled}}
+  end
+
+  defp settled(queue) do
+    case Native.info(queue) do
+      %{settled: settled} -> settled
+      {:error, :queue_unavailable} -> Nats.settled(queue)
+    end
   end
 
   defp replace_later(state, deaths) do
@@ -188,7 +195,7 @@ defmodule PaymentQueue.Workers.Pool do
     expired =
       for lease <- leases,
           delay = Backoff.delay(backoff, Lease.attempt(lease)),
-          Native.expire(lease, delay, Reason.encode(:timeout)) == :ok,
+          Lease.engine(lease).expire(lease, delay, Reason.encode(:timeout)) == :ok,
           do: {lease, delay}
 
     if expired == [] do

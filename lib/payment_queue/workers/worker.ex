@@ -6,7 +6,7 @@ defmodule PaymentQueue.Workers.Worker do
   # It traps exits, so a shutdown waits for the running handler. While there is work, one native call settles the last
   # item and takes the next; without work it is parked in the NIF and uses no CPU. `Workers.Batcher` is its sibling.
 
-  alias PaymentQueue.{Handler, Native, Payload}
+  alias PaymentQueue.{Handler, Lease, Native, Nats, Payload}
   alias PaymentQueue.Telemetry.Span
   alias PaymentQueue.Workers.{Batcher, Inbox, Outcome}
 
@@ -56,7 +56,12 @@ defmodule PaymentQueue.Workers.Worker do
     Process.flag(:trap_exit, true)
     Logger.metadata(queue: state.queue)
     Inbox.await_go(state.parent)
-    if state.batch.size > 1, do: Batcher.loop(state), else: loop(state, nil)
+
+    cond do
+      state.batch.size > 1 -> Batcher.loop(state)
+      Nats.queue?(state.queue) -> Nats.Worker.loop(state)
+      true -> loop(state, nil)
+    end
   end
 
   # `last` is the lease of an item that was handled and is settled together with the next take.
@@ -132,7 +137,7 @@ defmodule PaymentQueue.Workers.Worker do
   end
 
   @doc "Sets the watchdog for these leases, which ends the span if it has to."
-  @spec watch(t(), [Native.lease()], Span.t() | nil) :: reference() | nil
+  @spec watch(t(), [Lease.t()], Span.t() | nil) :: reference() | nil
   def watch(%{timeout: :infinity}, _leases, _span), do: nil
 
   def watch(state, leases, span),

@@ -1,0 +1,84 @@
+//! What a message carries beside its payload. Without these headers it is a binary to be taken at once, so producers that
+//! know nothing of this library can publish to the queue's subject.
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const FORMAT: &str = "PQ-Format";
+const TERM: &str = "term";
+const NOT_BEFORE: &str = "PQ-Not-Before";
+pub(crate) const REASON: &str = "PQ-Reason";
+pub(crate) const ATTEMPTS: &str = "PQ-Attempts";
+
+/// A payload and how it is to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// They are a term in external format, not the payload itself.
+    pub is_term: bool,
+}
+
+impl Payload {
+    pub(crate) fn of(bytes: &Bytes, headers: Option<&HeaderMap>) -> Self {
+        let is_term = header(headers, FORMAT).is_some_and(|format| format == TERM);
+        Self { bytes: bytes.clone(), is_term }
+    }
+
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if self.is_term {
+            headers.insert(FORMAT, TERM);
+        }
+        headers
+    }
+}
+
+pub(crate) fn header<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<&'a str> {
+    headers.and_then(|headers| headers.get(name)).map(|value| value.as_str())
+}
+
+pub(crate) fn number<T: std::str::FromStr>(headers: Option<&HeaderMap>, name: &str) -> Option<T> {
+    header(headers, name).and_then(|text| text.parse().ok())
+}
+
+pub(crate) fn now_ms() -> u64 {
+    // Before 1970 everything is due.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+pub(crate) fn set_delay(headers: &mut HeaderMap, delay: Duration) {
+    headers.insert(NOT_BEFORE, (now_ms() + delay.as_millis() as u64).to_string());
+}
+
+/// When a delayed item is due, as milliseconds since 1970.
+pub(crate) fn not_before(headers: Option<&HeaderMap>) -> Option<u64> {
+    number(headers, NOT_BEFORE)
+}
+
+/// Bytes as text that a header can hold.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_comes_back_as_it_was_and_rubbish_does_not() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        assert_eq!(from_hex(&to_hex(&bytes)), Some(bytes));
+        for rubbish in ["0", "0g", "ä"] {
+            assert_eq!(from_hex(rubbish), None);
+        }
+    }
+}
