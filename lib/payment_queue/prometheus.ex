@@ -20,11 +20,14 @@ defmodule PaymentQueue.Prometheus do
   | `payment_queue_redelivered_total` | counter | times that an item came back |
   | `payment_queue_rejected_full_total` | counter | items refused for want of room |
   | `payment_queue_dead_dropped_total` | counter | dead letters dropped for newer ones |
+  | `payment_queue_duplicates_total` | counter | items refused because their key was taken |
   | `payment_queue_purged_total` | counter | items removed by `PaymentQueue.purge/1` |
   | `payment_queue_depth` | gauge | items ready to be taken |
   | `payment_queue_in_flight` | gauge | items taken and not settled |
   | `payment_queue_scheduled` | gauge | items that wait for their time: delays and backoffs |
   | `payment_queue_dead_letters` | gauge | dead letters kept |
+  | `payment_queue_held` | gauge | items ready, and passed by because their partition is not free; part of the depth |
+  | `payment_queue_keys` | gauge | keys that are taken |
   | `payment_queue_consumers` | gauge | processes that have taken items and live |
   | `payment_queue_parked_consumers` | gauge | those that wait for an item |
   | `payment_queue_oldest_age_seconds` | gauge | age of the oldest ready item; 0 without one |
@@ -36,7 +39,7 @@ defmodule PaymentQueue.Prometheus do
   | `payment_queue_wait_seconds` | histogram | from acceptance to the first delivery |
   | `payment_queue_handler_seconds` | histogram | from a delivery to the end of its lease, however it ended |
 
-  A queue in NATS is asked for at its servers, for at most a second. It has no histograms, and no `consumers` nor `memory_bytes`; its
+  A queue in NATS is asked for at its servers, for at most a second. It has no histograms, and no consumers, memory, keys and partitions to count; its
   counters are of this node, its depth, bytes and dead letters of all nodes. It alone has `payment_queue_connected`: 1, or 0
   while the servers do not answer, when only what this node knows by itself is there.
 
@@ -57,6 +60,7 @@ defmodule PaymentQueue.Prometheus do
     redelivered: "Times that an item came back.",
     rejected_full: "Items refused for want of room.",
     dead_dropped: "Dead letters dropped for newer ones.",
+    duplicates: "Items refused because their key was taken.",
     purged: "Items removed by a purge."
   ]
 
@@ -65,6 +69,8 @@ defmodule PaymentQueue.Prometheus do
     {"in_flight", :in_flight, "Items taken and not settled."},
     {"scheduled", :scheduled, "Items that wait for their time: delays and backoffs."},
     {"dead_letters", :dead, "Dead letters kept."},
+    {"held", :held, "Ready items that wait for their partition."},
+    {"keys", :keys, "Keys that are taken."},
     {"consumers", :consumers, "Processes that have taken items and live."},
     {"parked_consumers", :parked, "Processes that wait for an item."},
     {"payload_bytes", :bytes, "Bytes of payload that wait."},

@@ -85,7 +85,7 @@ defmodule PaymentQueue.Telemetry do
 
   | event | when | measurements | metadata |
   |---|---|---|---|
-  | `[:payment_queue, :queue, :depth]` | each interval | now: `:queue_size`, `:in_flight`, `:scheduled`, `:dead`, `:bytes`, `:memory`, `:capacity`, `:consumers`, `:parked`, `:oldest_ms`; since the queue was made: `:enqueued`, `:settled`, `:redelivered`, `:rejected_full`, `:dead_dropped`, `:purged` | `:queue`, `:state`: `:running`, `:paused` or `:closed` |
+  | `[:payment_queue, :queue, :depth]` | each interval | now: `:queue_size`, `:in_flight`, `:scheduled`, `:dead`, `:held`, `:keys`, `:bytes`, `:memory`, `:capacity`, `:consumers`, `:parked`, `:oldest_ms`; since the queue was made: `:enqueued`, `:settled`, `:redelivered`, `:rejected_full`, `:dead_dropped`, `:purged`, `:duplicates` | `:queue`, `:state`: `:running`, `:paused` or `:closed` |
   | `[:payment_queue, :queue, :redelivered]` | items were given back: by a retry or a snooze (at once, though they wait), `nack/2`, or a holder's death | `:count` | `:queue` |
   | `[:payment_queue, :queue, :dead_letter]` | items became dead letters. Those that `requeue_dead/2` took away in the same interval are missing in the count | `:count` | `:queue` |
   | `[:payment_queue, :queue, :dropped]` | dead letters beyond `max_dead` were dropped: these payloads are lost | `:count` | `:queue` |

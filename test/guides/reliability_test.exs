@@ -8,7 +8,7 @@ defmodule PaymentQueue.Guides.ReliabilityTest do
   @named ~r/^- `(?<file>[^`]+\.(?:exs|rs))`: (?<tests>.+)$/m
 
   # Where the tests are that show promises: none of these files may be missing on the page.
-  @shown ["test/laws/*.exs", "test/durable/*.exs", "test/faults/*.exs", "test/fuzz/*.exs"] ++
+  @shown ["test/laws/*.exs", "test/durable/*.exs", "test/faults/*.exs", "test/fuzz/*.exs", "test/nats/*.exs"] ++
            ["native/payment_queue_core/src/loom_models/*.rs"]
 
   defp named do

@@ -37,8 +37,21 @@ defmodule PaymentQueue.Telemetry.Events do
     answer
   end
 
-  @gauges [:queue_size, :in_flight, :scheduled, :dead, :bytes, :memory, :capacity, :consumers, :parked, :oldest_ms]
-  @totals [:enqueued, :settled, :redelivered, :rejected_full, :dead_dropped, :purged]
+  @gauges [
+    :queue_size,
+    :in_flight,
+    :scheduled,
+    :dead,
+    :held,
+    :keys,
+    :bytes,
+    :memory,
+    :capacity,
+    :consumers,
+    :parked,
+    :oldest_ms
+  ]
+  @totals [:enqueued, :settled, :redelivered, :rejected_full, :dead_dropped, :purged, :duplicates]
 
   @doc "Emits the state of a queue, and returns the `info/1` that it came from: in NATS an error where no server answers."
   @spec depth(atom()) :: map() | Native.unavailable()
