@@ -55,6 +55,7 @@ defmodule PaymentQueue.Soak.Ledger do
     :late_stale,
     :kills,
     :restarts,
+    :purges,
     :purged,
     :requeued,
     :looks
@@ -122,7 +123,7 @@ defmodule PaymentQueue.Soak.Ledger do
 
   defp unique(ledger, [{id, _, _, key, deliveries, _, _, _, _}]) do
     with 0 <- deliveries,
-         0 <- counted(ledger, :purged),
+         0 <- counted(ledger, :purges),
          [{_, other}] <- :ets.lookup(ledger.keys, key),
          true <- waiting?(ledger, other),
          do: violate(ledger, :unique, "items #{other} and #{id} of the key #{inspect(key)} are both in the queue")

@@ -71,6 +71,8 @@ defmodule PaymentQueue.Soak.Operator do
   end
 
   defp step(line, :purge) do
+    # Before: keys are free, and may be taken again, while the call has not answered yet.
+    Ledger.count(line.ledger, :purges)
     {:ok, n} = PaymentQueue.purge(line.queue)
     Ledger.count(line.ledger, :purged, n)
     line
