@@ -96,6 +96,26 @@ defmodule PaymentQueue.Fuzz.PayloadTest do
     assert ChildVm.run(@prelude <> script, dir: scratch_dir(), seed: Fuzz.below(1_000_000)) =~ "as expected"
   end
 
+  test "damaged bytes from NATS: a term, or undecodable; no atom, little memory" do
+    inflated = :erlang.term_to_binary(:binary.copy("0", 10_000_000), [:compressed])
+    assert PaymentQueue.Nats.Payload.show({:term, inflated}) == {:undecodable, inflated}
+    atoms = :erlang.system_info(:atom_count)
+
+    outcomes =
+      for n <- 1..5_000 do
+        written = Fuzz.term() |> :erlang.term_to_binary()
+        bytes = if rem(n, 3) == 0, do: Fuzz.bytes(60), else: Fuzz.damage(written)
+
+        case PaymentQueue.Nats.Payload.show({:term, bytes}) do
+          {:undecodable, ^bytes} -> :undecodable
+          _ -> :term
+        end
+      end
+
+    assert %{term: _, undecodable: _} = Enum.frequencies(outcomes)
+    assert :erlang.system_info(:atom_count) - atoms < 200
+  end
+
   test "damaged bytes of the compact format: a term, or undecodable; the queue goes on" do
     script = """
     {:ok, _} = PaymentQueue.start_link(name: :q, max_payload_bytes: 100_000)

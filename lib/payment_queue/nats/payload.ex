@@ -18,15 +18,14 @@ defmodule PaymentQueue.Nats.Payload do
   def open(_lease, {:binary, bytes}), do: {:ok, bytes}
 
   def open(lease, {:term, bytes}) do
-    {:ok, :erlang.binary_to_term(bytes, [:safe])}
-  rescue
-    ArgumentError ->
+    with :undecodable <- decode(bytes) do
       Logger.error(
         "PaymentQueue: an item in NATS is no term, or has atoms that this VM does not know; tried again later"
       )
 
       _ = Nats.retry(lease, @retry_ms, Reason.encode(:undecodable))
       :undecodable
+    end
   end
 
   @doc "For looking: the term, or `{:undecodable, bytes}`."
@@ -34,9 +33,19 @@ defmodule PaymentQueue.Nats.Payload do
   def show({:binary, bytes}), do: bytes
 
   def show({:term, bytes}) do
-    :erlang.binary_to_term(bytes, [:safe])
+    case decode(bytes) do
+      {:ok, term} -> term
+      :undecodable -> {:undecodable, bytes}
+    end
+  end
+
+  # Compressed: never written here, and a thousand times as long once it is a term.
+  defp decode(<<131, 80, _::binary>>), do: :undecodable
+
+  defp decode(bytes) do
+    {:ok, :erlang.binary_to_term(bytes, [:safe])}
   rescue
-    ArgumentError -> {:undecodable, bytes}
+    ArgumentError -> :undecodable
   end
 
   @doc "A reason's bytes, made safe to decode."

@@ -63,7 +63,7 @@ pub(crate) fn to_hex(bytes: &[u8]) -> String {
 }
 
 pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
@@ -72,12 +72,36 @@ pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whoever may publish may write anything into the headers.
+        #[test]
+        fn any_header_is_read_or_ignored(text in "\\PC*") {
+            let mut headers = HeaderMap::new();
+            for name in [FORMAT, NOT_BEFORE, REASON, ATTEMPTS] {
+                headers.insert(name, text.as_str());
+            }
+            let headers = Some(&headers);
+            prop_assert_eq!(Payload::of(&Bytes::new(), headers).is_term, text == TERM);
+            prop_assert_eq!(not_before(headers).map(|due| due.to_string().parse::<u64>()), text.parse::<u64>().ok().map(Ok));
+            prop_assert_eq!(number::<u16>(headers, ATTEMPTS), text.parse().ok());
+            if let Some(bytes) = header(headers, REASON).and_then(from_hex) {
+                prop_assert_eq!(to_hex(&bytes), text.to_ascii_lowercase());
+            }
+        }
+
+        #[test]
+        fn any_bytes_come_back_from_a_header(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(from_hex(&to_hex(&bytes)), Some(bytes));
+        }
+    }
 
     #[test]
     fn hex_comes_back_as_it_was_and_rubbish_does_not() {
         let bytes: Vec<u8> = (0..=255).collect();
         assert_eq!(from_hex(&to_hex(&bytes)), Some(bytes));
-        for rubbish in ["0", "0g", "ä"] {
+        for rubbish in ["0", "0g", "+f", "ä"] {
             assert_eq!(from_hex(rubbish), None);
         }
     }
