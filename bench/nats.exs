@@ -1,27 +1,50 @@
-# Queues in NATS against the raw client: MIX_ENV=test mix run bench/nats.exs [--items N] [--workers N] [--rounds N] [--raw PROGRAM]
+# Queues in NATS against the raw client: MIX_ENV=test mix run bench/nats.exs [--items N] [--rounds R] [--raw PROGRAM]
 #
 # The floor is native/payment_queue_nats/examples/raw.rs: async-nats alone, the same server, the same number in flight, each ack
-# confirmed. The rounds alternate, each with streams of its own on one server; the medians are compared.
+# confirmed. The rounds alternate, each with streams of its own on one server; the medians are compared. The shapes are those that
+# the table of the local queue begins with: so many producers and so many workers, each with one call under way.
+#
+# `--items` is for 64 producers and workers; fewer of these get fewer items.
 unless Code.ensure_loaded?(PaymentQueue.NatsServer), do: Code.require_file("../test/support/nats_server.ex", __DIR__)
 
 defmodule NatsBench do
-  @payload %{correlation_id: "6a1f0a52-7b3a-4a0e-9d0c-0b6f6c1d2e3f", amount: 1990}
+  @shapes for kind <- ["map", "256 B"], processes <- [1, 4, 64], do: {kind, processes}
+  @rows ["enqueued alone", "taken and settled alone", "all at the same time"]
 
-  def run(items, workers, rounds, raw) do
+  def run(items, rounds, raw) do
     raw = raw || build!()
     server = PaymentQueue.NatsServer.start()
-    results = for round <- 1..rounds, do: {raw(raw, server, items, workers, round), ours(server, items, workers, round)}
-    {raw, ours} = Enum.unzip(results)
     {version, 0} = System.cmd(PaymentQueue.NatsServer.program(), ["--version"])
-    IO.puts("#{workers} in flight, #{items} items, medians of #{rounds} rounds, #{String.trim(version)}\n")
-    IO.puts("| per second | raw client | PaymentQueue | share |\n|---|---|---|---|")
-    row("enqueue, acknowledged", median(raw, 0), median(ours, 0))
-    row("take + confirmed ack", median(raw, 1), median(ours, 1))
+    IO.puts("items per second, medians of #{rounds} rounds, #{String.trim(version)}, replicas: 1\n")
+    IO.puts("| | | raw client | PaymentQueue | share |\n|---|---|---|---|---|")
+
+    for {{kind, processes}, shape} <- Enum.with_index(@shapes) do
+      # A multiple of the processes, so that all have as many.
+      items = max(div(items * min(processes + 4, 64), 64 * processes), 100) * processes
+
+      results =
+        for round <- 1..rounds do
+          name = "#{shape}_#{round}"
+          {raw(raw, server, items, processes, payload(kind), name), ours(server, items, processes, payload(kind), name)}
+        end
+
+      {raws, ours} = Enum.unzip(results)
+
+      for {row, at} <- Enum.with_index(@rows),
+          do: row("#{kind} #{processes}+#{processes}", row, median(raws, at), median(ours, at))
+    end
   end
 
-  defp median(results, at), do: results |> Enum.map(&elem(&1, at)) |> Enum.sort() |> Enum.at(div(length(results), 2))
+  defp payload("map"), do: %{correlation_id: "6a1f0a52-7b3a-4a0e-9d0c-0b6f6c1d2e3f", amount: 1990}
+  defp payload("256 B"), do: :binary.copy("x", 256)
 
-  defp row(name, raw, ours), do: IO.puts("| #{name} | #{raw} | #{ours} | #{round(100 * ours / raw)} % |")
+  defp bytes(payload) when is_binary(payload), do: byte_size(payload)
+  defp bytes(payload), do: payload |> :erlang.term_to_binary() |> byte_size()
+
+  defp median(results, at), do: results |> Enum.map(&Enum.at(&1, at)) |> Enum.sort() |> Enum.at(div(length(results), 2))
+
+  defp row(shape, name, raw, ours),
+    do: IO.puts("| #{shape} | #{name} | #{raw} | #{ours} | #{round(100 * ours / raw)} % |")
 
   # Before anything is measured.
   defp build! do
@@ -29,41 +52,40 @@ defmodule NatsBench do
     Path.expand("../target/release/examples/raw", __DIR__)
   end
 
-  defp raw(raw, server, items, workers, round) do
-    {text, 0} = System.cmd(raw, [server.address | Enum.map([items, workers, round], &"#{&1}")])
-    text |> String.split() |> Enum.map(&String.to_integer/1) |> List.to_tuple()
+  defp raw(raw, server, items, processes, payload, name) do
+    {text, 0} = System.cmd(raw, [server.address, "#{items}", "#{processes}", "#{bytes(payload)}", name])
+    text |> String.split() |> Enum.map(&String.to_integer/1)
   end
 
-  defp ours(server, items, workers, round) do
-    queue = :"bench_#{round}"
-    engine = {:nats, servers: [server.address], replicas: 1, prefetch: 4 * workers}
+  defp ours(server, items, processes, payload, name) do
+    queue = :"bench_#{name}"
+    engine = {:nats, servers: [server.address], replicas: 1, prefetch: 4 * processes}
     {:ok, tree} = PaymentQueue.start_link(name: queue, capacity: 10_000_000, engine: engine)
-    enqueue = rate(items, workers, fn -> :ok = PaymentQueue.enqueue(@payload, queue: queue) end)
+    each = div(items, processes)
 
-    consume =
-      rate(items, workers, fn ->
-        {:ok, @payload, lease} = PaymentQueue.take(queue: queue, timeout: 10_000)
-        :ok = PaymentQueue.ack(lease)
-      end)
+    producers =
+      List.duplicate(fn -> for _ <- 1..each, do: :ok = PaymentQueue.enqueue(payload, queue: queue) end, processes)
 
+    workers = List.duplicate(fn -> work(queue, payload, each, nil) end, processes)
+    rates = for crew <- [producers, workers, producers ++ workers], do: rate(items, crew)
     %{queue_size: 0, in_flight: 0} = PaymentQueue.stats(queue)
     Supervisor.stop(tree)
-    {enqueue, consume}
+    rates
   end
 
-  defp rate(items, workers, fun) do
-    {us, _} =
-      :timer.tc(fn ->
-        1..workers
-        |> Enum.map(fn _ -> Task.async(fn -> for _ <- 1..div(items, workers), do: fun.() end) end)
-        |> Task.await_many(:infinity)
-      end)
+  defp work(_queue, _payload, 0, lease), do: :ok = PaymentQueue.ack(lease)
 
+  defp work(queue, payload, left, lease) do
+    options = if lease, do: [ack: lease], else: []
+    {:ok, ^payload, lease} = PaymentQueue.take([queue: queue, timeout: 60_000] ++ options)
+    work(queue, payload, left - 1, lease)
+  end
+
+  defp rate(items, crew) do
+    {us, _} = :timer.tc(fn -> crew |> Enum.map(&Task.async/1) |> Task.await_many(:infinity) end)
     round(items * 1_000_000 / us)
   end
 end
 
-{opts, _} =
-  OptionParser.parse!(System.argv(), strict: [items: :integer, workers: :integer, rounds: :integer, raw: :string])
-
-NatsBench.run(opts[:items] || 64_000, opts[:workers] || 64, opts[:rounds] || 3, opts[:raw])
+{opts, _} = OptionParser.parse!(System.argv(), strict: [items: :integer, rounds: :integer, raw: :string])
+NatsBench.run(opts[:items] || 48_000, opts[:rounds] || 3, opts[:raw])
