@@ -125,7 +125,8 @@ defmodule PaymentQueue.Taking do
   @spec many(atom(), non_neg_integer()) :: [{term(), Native.lease()}]
   def many(queue, n), do: many(queue, n, [])
 
-  # One slice a call: a short slice does not mean that the queue is empty, an empty one does.
+  # One slice a call: a short slice does not mean that the queue is empty; an empty one does, or that a call has passed by all the
+  # waiting items that it may.
   defp many(_queue, 0, acc), do: Enum.reverse(acc)
 
   defp many(queue, n, acc) do

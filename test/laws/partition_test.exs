@@ -139,6 +139,16 @@ defmodule PaymentQueue.Laws.PartitionTest do
     assert {{:a, :delayed}, _} = take!(queue, ack: lease)
   end
 
+  test "one that was passed by goes before fresh ones of a higher priority when its turn has come" do
+    queue = queue!(priorities: 2)
+    for n <- 1..2, do: :ok = put({:a, n}, queue, priority: 1)
+    {{:a, 1}, lease} = take!(queue)
+    assert PaymentQueue.take(queue: queue) == :empty
+    :ok = PaymentQueue.enqueue(:urgent, queue: queue)
+    :ok = PaymentQueue.ack(lease)
+    assert take_all(queue) == [{:a, 2}, :urgent]
+  end
+
   test "an item may have a key and a partition, and payloads of any size" do
     queue = queue!(unique_for: 0)
     large = :binary.copy("x", 200_000)
@@ -229,6 +239,7 @@ defmodule PaymentQueue.Laws.PartitionTest do
           :ets.insert(holders, {partition, self()})
           [{_, last}] = :ets.lookup(settled, partition)
           assert n in [last, last + 1]
+          for _ <- 1..3, do: :erlang.yield()
           :ets.insert(settled, {partition, n})
           :ets.delete(holders, partition)
           [ack: lease]

@@ -93,6 +93,30 @@ defmodule PaymentQueue.Laws.ScheduleTest do
     end
   end
 
+  test "passing by very many items that wait for their partition", %{queue: queue} do
+    long = :binary.copy("x", 1_900)
+
+    # One free item behind each hundred that wait.
+    prepare = fn ->
+      {:ok, _} = PaymentQueue.purge(queue)
+      :ok = PaymentQueue.enqueue(:head, queue: queue, partition: :a)
+      {:ok, :head, lease} = PaymentQueue.take(queue: queue)
+
+      for n <- 1..5_000 do
+        if rem(n, 100) == 0,
+          do: :ok = PaymentQueue.enqueue(n, queue: queue),
+          else: :ok = PaymentQueue.enqueue(long, queue: queue, partition: :a)
+      end
+
+      lease
+    end
+
+    assert_short("take_many", prepare, fn lease ->
+      assert length(PaymentQueue.Native.take_many(queue, 256)) in 1..4
+      :ok = PaymentQueue.ack(lease)
+    end)
+  end
+
   test "batches", %{queue: queue} do
     payments = for n <- 1..2_000, do: %{correlation_id: :binary.copy("x", 36), amount: n}
     enqueue = fn -> {:ok, 2_000} = PaymentQueue.enqueue_many(payments, queue: queue) end

@@ -39,6 +39,11 @@ impl ByOrder {
         self.items.values()
     }
 
+    /// Those from this order on.
+    pub(crate) fn from(&self, order: u64) -> impl Iterator<Item = &Item> {
+        self.items.range(order..).map(|(_, item)| item)
+    }
+
     pub(crate) fn memory(&self) -> u64 {
         self.len() as u64 * ENTRY_BYTES + self.bytes
     }

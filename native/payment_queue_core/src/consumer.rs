@@ -101,12 +101,13 @@ impl<T> State<T> {
             self.slots.len() as u32 - 1
         });
         let slot = &mut self.slots[index as usize];
-        slot.generation = self.last_generation;
         slot.taken_at = taken_at;
         slot.item.facts = facts;
         self.bytes -= slot.item.payload.memory();
         slot.item.payload.set(bytes, large);
         self.bytes += slot.item.payload.memory();
+        // Last: until then the item is its bringer's to put back.
+        slot.generation = self.last_generation;
         (index, self.last_generation)
     }
 

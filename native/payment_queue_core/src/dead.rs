@@ -32,9 +32,10 @@ impl DeadLetters {
     pub(crate) fn push(&self, letter: DeadItem, max: u64, report: impl FnOnce(&DeadItem)) -> Vec<DeadItem> {
         let mut dropped = Vec::new();
         let mut letters = self.letters.lock();
-        report(&letter);
         letters.bytes += letter.item.payload.memory() + letter.reason.len() as u64;
         letters.oldest_first.push_back(letter);
+        // Kept already: a report that panics loses no letter.
+        letters.oldest_first.back().map(report);
         // Two at the most: a lowered `max` takes effect over the next letters, never in one long call.
         for _ in 0..2 {
             if letters.oldest_first.len() as u64 > max

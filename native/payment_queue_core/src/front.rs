@@ -1,7 +1,6 @@
 //! The redelivery lane: items that were taken and came back. They go before all fresh ones, oldest first.
 
 use crate::by_order::ByOrder;
-use crate::fault;
 use crate::item::Item;
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 
@@ -17,7 +16,6 @@ impl Front {
     }
 
     pub(crate) fn push(&self, item: Item) {
-        fault::point("front", item.payload.as_slice());
         let mut items = self.items.lock();
         items.insert(item);
         self.len.store(items.len(), Ordering::SeqCst);

@@ -28,17 +28,20 @@ struct Place {
     held_at: Option<u64>,
 }
 
-/// Tags of the head and of the last.
+/// The items of a partition that have their turn one after the other. Kept while any item of the partition has a place.
+#[derive(Default)]
 struct Line {
-    head: u32,
-    last: u32,
+    /// Tags of the head and of the last; `None` while nobody stands in it.
+    ends: Option<(u32, u32)>,
+    /// Items with a place, in the line or not.
+    places: u32,
 }
 
 #[derive(Default)]
 pub(crate) struct Partitions {
     /// By tag. An item has one from its acceptance until it is settled, removed or dropped.
     places: BTreeMap<u32, Place>,
-    /// A line that is empty is removed.
+    /// By name, of which there is one copy for all places.
     lines: BTreeMap<Arc<[u8]>, Line>,
     /// Bytes of the names in `lines`.
     name_bytes: u64,
@@ -56,24 +59,28 @@ impl Partitions {
 
     /// A place for a new item, not yet in the line.
     pub(crate) fn enter(&mut self, tag: u32, partition: &[u8]) {
-        // One copy of the name for all who stand in its line.
-        let name = self.lines.get_key_value(partition).map(|(name, _)| name.clone());
-        let partition = name.unwrap_or_else(|| partition.into());
-        self.places.insert(tag, Place { partition, is_in_line: false, older: None, younger: None, held_at: None });
+        let known = self.lines.get_key_value(partition).map(|(name, _)| name.clone());
+        let name = known.unwrap_or_else(|| {
+            self.name_bytes += partition.len() as u64;
+            partition.into()
+        });
+        self.lines.entry(name.clone()).or_default().places += 1;
+        let place = Place { partition: name, is_in_line: false, older: None, younger: None, held_at: None };
+        self.places.insert(tag, place);
     }
 
     /// The item is about to go into a lane: it is the last of its line from now on.
     pub(crate) fn join(&mut self, tag: u32) {
         let Some(place) = self.places.get_mut(&tag).filter(|place| !place.is_in_line) else { return };
         place.is_in_line = true;
-        let Some(line) = self.lines.get_mut(&place.partition) else {
-            self.name_bytes += place.partition.len() as u64;
-            self.lines.insert(place.partition.clone(), Line { head: tag, last: tag });
-            return;
-        };
-        let before = std::mem::replace(&mut line.last, tag);
-        place.older = Some(before);
-        self.place(before).younger = Some(tag);
+        let name = place.partition.clone();
+        let line = self.line(&name);
+        let before = line.ends.map(|(_, last)| last);
+        line.ends = Some((line.ends.map_or(tag, |(head, _)| head), tag));
+        self.place(tag).older = before;
+        if let Some(before) = before {
+            self.place(before).younger = Some(tag);
+        }
     }
 
     /// Whether the item may be handed out. If not, `item` is called for it, and it is held.
@@ -101,27 +108,25 @@ impl Partitions {
         if let Some(younger) = younger {
             self.place(younger).older = older;
         }
-        match (older, younger) {
-            (None, None) => {
-                self.lines.remove(&name);
-                self.name_bytes -= name.len() as u64;
-                None
-            }
-            (None, Some(head)) => {
-                self.line(&name).head = head;
-                self.release(head)
-            }
-            (Some(last), None) => {
-                self.line(&name).last = last;
-                None
-            }
-            (Some(_), Some(_)) => None,
-        }
+        let line = self.line(&name);
+        line.ends = match (line.ends, older, younger) {
+            (Some((_, last)), None, Some(head)) => Some((head, last)),
+            (Some((head, _)), Some(last), None) => Some((head, last)),
+            (ends, Some(_), Some(_)) => ends,
+            _ => None,
+        };
+        if older.is_none() { self.release(younger?) } else { None }
     }
 
     /// Its way has ended for good, after it has [left](Self::leave) the line.
     pub(crate) fn forget(&mut self, tag: u32) {
-        self.places.remove(&tag);
+        let Some(place) = self.places.remove(&tag) else { return };
+        let line = self.line(&place.partition);
+        line.places -= 1;
+        if line.places == 0 {
+            self.lines.remove(&place.partition);
+            self.name_bytes -= place.partition.len() as u64;
+        }
     }
 
     /// The oldest item that is held, for good: it stays in its line until it leaves.
@@ -145,7 +150,7 @@ impl Partitions {
     }
 
     fn line(&mut self, name: &Arc<[u8]>) -> &mut Line {
-        self.lines.get_mut(name).expect("a line is there while somebody stands in it")
+        self.lines.get_mut(name).expect("a line is there while an item of its partition has a place")
     }
 
     pub(crate) fn memory(&self) -> u64 {

@@ -11,7 +11,7 @@
 //! has come.
 //!
 //! Lock order: consumer → waiters → limiter → tags → {front, the fresh lane's directory}; the others (schedule, dead letters, agenda, idle watchers) are
-//! taken alone. No callback runs under a lock.
+//! leaves: nothing is locked under them, and the agenda's may be taken under any. No owner is told anything under a lock; the journal is.
 
 mod enqueue;
 mod guard;

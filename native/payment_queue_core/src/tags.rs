@@ -28,6 +28,8 @@ pub(crate) enum End {
 /// Set in the tags of items with a partition: a taker need not look up the others.
 const PARTITIONED: u32 = 1 << 25;
 const MAX_NUMBER: u32 = PARTITIONED - 1;
+/// Steps of doubling length on the way to a free number.
+const STRIDES: u32 = 25;
 const _: () = assert!(PARTITIONED | MAX_NUMBER == MAX_TAG);
 
 /// Whether the item with this tag has a partition.
@@ -60,17 +62,20 @@ pub(crate) struct Tags {
 impl Tags {
     /// The next tag that no item has.
     fn next_tag(&mut self, mark: u32) -> Option<u32> {
-        // Together, so that a free number is always found soon enough.
         if self.keyed.len() + self.partitions.len() >= MAX_NUMBER as usize {
             return None;
         }
-        loop {
-            self.last = self.last % MAX_NUMBER + 1;
+        // Numbers that are taken lie together, given one after the other: wider and wider steps leave a run of them soon. One
+        // by one only where nearly all are taken.
+        let strides = (0..2 * STRIDES).map(|step| 1 << (step % STRIDES)).chain(std::iter::repeat(1));
+        for stride in strides {
+            self.last = (self.last + stride - 1) % MAX_NUMBER + 1;
             let tag = self.last | mark;
             if !self.keyed.contains_key(&tag) && !self.partitions.contains(tag) {
                 return Some(tag);
             }
         }
+        None
     }
 
     /// A tag for an item with this key and partition, if the key is free and `admit` accepts the item.
@@ -177,5 +182,26 @@ impl TagTable {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Tags> {
         self.tags.lock()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn behind_a_run_of_numbers_that_are_taken_there_is_a_free_one_and_none_is_given_twice() {
+        let mut tags = Tags::default();
+        let enter = |tags: &mut Tags| tags.enter(None, Some(b"p"), || Ok(())).expect("there are free ones");
+        let mut given: Vec<u32> = (0..20_000).map(|_| enter(&mut tags)).collect();
+        // All numbers have been given once: the search begins at the run again, and at its middle, and just before it.
+        for last in [0, 10_000, MAX_NUMBER - 1, MAX_NUMBER] {
+            tags.last = last;
+            given.extend((0..100).map(|_| enter(&mut tags)));
+        }
+        given.sort_unstable();
+        given.dedup();
+        assert_eq!(given.len(), 20_400);
+        assert!(given.iter().all(|tag| is_partitioned(*tag) && *tag <= MAX_TAG));
     }
 }

@@ -210,3 +210,15 @@ fn a_panic_of_the_one_who_tells_does_not_end_the_thread() {
         assert_eq!(inbox.recv_timeout(Duration::from_secs(30)), Ok(owner));
     }
 }
+
+#[test]
+fn room_that_is_given_up_leaves_the_queue_idle_and_somebody_hears_of_it() {
+    let registry = registry();
+    let queue = registry.create(Settings::default()).unwrap();
+    let (me, inbox) = Owner::new(1);
+    let reservation = queue.reserve_room(1, 0).unwrap();
+    queue.close();
+    let token = queue.await_idle(me).expect("an item may still get in");
+    queue.give_up(reservation);
+    assert_eq!(wait(&inbox).0, Event::Idle { token });
+}

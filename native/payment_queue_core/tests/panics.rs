@@ -146,11 +146,63 @@ fn while_handing_over_the_parked_taker_is_served_all_the_same() {
     let (me, inbox) = Owner::new(1);
     let place = queue.register(me.clone());
     let Park::Parked(token, _) = queue.park(place, &me, &mut Vec::new()) else { panic!("nothing is there") };
-    // The producer hears of the panic; the background thread hands the item over.
-    panics(|| queue.enqueue(b"panic once at hold, handed over", 0));
+    // The producer's part is done and it hears of nothing; the background thread hands the item over.
+    post(queue.enqueue(b"panic once at hold, handed over", 0).unwrap());
     let (Event::Delivered { token: told, lease, .. }, _) = wait(&inbox) else { panic!("a delivery") };
     assert_eq!(told, token);
     post(queue.ack(lease).unwrap());
+    assert_usable(queue, &[]);
+}
+
+#[test]
+fn while_handing_over_who_was_served_before_is_told() {
+    let registry = registry();
+    let queue = registry.create(Settings::default()).unwrap();
+    let takers: Vec<_> = (1..=2).map(Owner::new).collect();
+    for (taker, _) in &takers {
+        let place = queue.register(taker.clone());
+        let Park::Parked(..) = queue.park(place, taker, &mut Vec::new()) else { panic!("nothing is there") };
+    }
+    let (wakes, refused) = queue.enqueue_many([(&b"good"[..], 0), (&b"panic once at hold, the second"[..], 0)]);
+    assert!(refused.is_none());
+    post(wakes);
+    for (_, inbox) in &takers {
+        let (Event::Delivered { lease, .. }, _) = wait(inbox) else { panic!("a delivery") };
+        post(queue.ack(lease).unwrap());
+    }
+    assert_usable(queue, &[]);
+}
+
+#[test]
+fn while_giving_back_the_item_is_a_dead_letter_and_its_partition_goes_on() {
+    let registry = registry();
+    let queue = registry.create(Settings { unique_for_ms: Some(0), ..Settings::default() }).unwrap();
+    let (me, inbox) = Owner::new(1);
+    let place = queue.register(me.clone());
+    for (n, end) in ["nack", "later", "release", "death"].into_iter().enumerate() {
+        let how = How { key: Some(b"k"), partition: Some(b"p"), ..How::default() };
+        post(queue.enqueue_with(format!("panic at return {end}").as_bytes(), 0, how).expect("the key is free"));
+        post(queue.enqueue_with(b"next", 0, How { key: None, ..how }).unwrap());
+        let (taker, _) = Owner::new(10 + n as u64);
+        let its_place = queue.register(taker.clone());
+        let (lease, _) = take(queue, its_place, &taker).unwrap();
+        let Park::Parked(..) = queue.park(place, &me, &mut Vec::new()) else { panic!("the next waits") };
+        match end {
+            "nack" => _ = panics(|| queue.nack(lease, 0, b"no")),
+            "later" => _ = panics(|| queue.nack(lease, 1_000, b"no")),
+            "release" => _ = panics(|| queue.release(lease, 0)),
+            _ => {}
+        }
+        post(queue.consumer_down(its_place, &taker, b"gone"));
+        let (Event::Delivered { lease, .. }, _) = wait(&inbox) else { panic!("a delivery") };
+        let mut payload = Vec::new();
+        queue.fetch(lease, &mut payload).unwrap();
+        assert_eq!(payload, b"next", "{end}");
+        post(queue.ack(lease).unwrap());
+        let info = queue.info();
+        assert_eq!((info.dead, info.in_flight, info.keys), (n as u64 + 1, 0, 0), "{end}");
+        assert_conserved(queue);
+    }
     assert_usable(queue, &[]);
 }
 
@@ -193,7 +245,7 @@ fn when_a_holder_dies_the_others_of_its_items_come_back() {
         let (holder, _inbox) = Owner::new(1);
         let place = queue.register(holder.clone());
         for n in 0..held {
-            let payload = if n == 1 { format!("panic at front {held}") } else { n.to_string() };
+            let payload = if n == 1 { format!("panic at return {held}") } else { n.to_string() };
             post(queue.enqueue(payload.as_bytes(), 0).unwrap());
             take(queue, place, &holder).unwrap();
         }
@@ -201,7 +253,7 @@ fn when_a_holder_dies_the_others_of_its_items_come_back() {
         eventually("the return", || queue.stats().queue_size == held - 1);
         assert_conserved(queue);
         let info = queue.info();
-        assert_eq!((info.in_flight, info.consumers), (1, 0), "the one that it struck stays in sight");
+        assert_eq!((info.in_flight, info.dead, info.consumers), (0, 1, 0), "the one that it struck is a dead letter");
         assert_eq!(queue.dequeue(&mut Vec::new()).unwrap().0.attempts, 2);
     }
 }

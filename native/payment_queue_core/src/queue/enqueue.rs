@@ -180,12 +180,12 @@ impl<T: Clone + PartialEq> Queue<T> {
                         self.agenda.alarm(due, self.index);
                     }
                     let more = self.sweep_keys(now, SLICE);
-                    return (self.hand_over(), more);
+                    return (self.wakes(), more);
                 }
                 Some((then, item)) => self.promote(then, item),
             }
         }
-        (self.hand_over(), true)
+        (self.wakes(), true)
     }
 
     /// No panic may take this item along, nor those that are due after it.

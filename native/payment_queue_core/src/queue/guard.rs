@@ -8,6 +8,7 @@ use crate::agenda::Job;
 use crate::counters::{Count, Counters, Mine};
 use crate::item::{Facts, Item};
 use crate::room::Room;
+use crate::sync::Ordering;
 use crate::tags::End;
 use crate::waiters::Waiter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -119,6 +120,64 @@ impl<T: Clone + PartialEq> Queue<T> {
         let bytes = item.payload.len();
         self.bury(item, PANICKED.to_vec());
         self.room.release(1, bytes);
+        // Perhaps the next of its partition may go, or the queue is idle now.
+        self.agenda.job(Job::HandOver { queue: self.index });
+    }
+}
+
+/// An item whose lease has ended and that is on its way to another place. If it never gets there it is a dead letter; its room
+/// is somebody else's to give back.
+pub(super) struct Homeless<'a, T: Clone + PartialEq> {
+    queue: &'a Queue<T>,
+    item: Option<Item>,
+}
+
+impl<'a, T: Clone + PartialEq> Homeless<'a, T> {
+    pub(super) fn new(queue: &'a Queue<T>, item: Item) -> Self {
+        Self { queue, item: Some(item) }
+    }
+
+    pub(super) fn payload(&self) -> &[u8] {
+        self.item.as_ref().map_or(&[], |item| item.payload.as_slice())
+    }
+
+    /// It is put into its place now.
+    pub(super) fn settle(mut self, place: impl FnOnce(Item)) {
+        if let Some(item) = self.item.take() {
+            place(item);
+        }
+    }
+}
+
+impl<T: Clone + PartialEq> Drop for Homeless<'_, T> {
+    fn drop(&mut self) {
+        if let Some(item) = self.item.take() {
+            let _ = catch_unwind(AssertUnwindSafe(|| self.queue.bury(item, PANICKED.to_vec())));
+            self.queue.agenda.job(Job::HandOver { queue: self.queue.index });
+        }
+    }
+}
+
+/// The end of a lease whose item goes somewhere else. Counts it when the item is there, however it came there.
+pub(super) struct Returning<'a>(pub(super) &'a Counters);
+
+impl Drop for Returning<'_> {
+    fn drop(&mut self) {
+        self.0.mine().add(Count::Returned, 1);
+    }
+}
+
+/// An item that a purge removes. Counts it and gives its room back, however the removal is taken by others.
+pub(super) struct Purged<'a, T: Clone + PartialEq> {
+    pub(super) queue: &'a Queue<T>,
+    pub(super) bytes: u64,
+}
+
+impl<T: Clone + PartialEq> Drop for Purged<'_, T> {
+    fn drop(&mut self) {
+        // Counted first: the item is never in neither place.
+        self.queue.rare.purged.fetch_add(1, Ordering::SeqCst);
+        self.queue.room.release(1, self.bytes);
     }
 }
 

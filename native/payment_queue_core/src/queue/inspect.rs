@@ -128,6 +128,9 @@ pub struct DeadLetter {
     pub died_at: SystemTime,
 }
 
+/// Items that are copied under one hold of the tags' lock.
+const PEEK_SLICE: usize = 64;
+
 impl<T: Clone + PartialEq> Queue<T> {
     /// A few atomic reads, no lock.
     ///
@@ -270,7 +273,8 @@ impl<T: Clone + PartialEq> Queue<T> {
             + self.rare.large_bytes.load(Ordering::Relaxed)
     }
 
-    /// The oldest `n` ready items, redelivered ones first, in the order in which they would be taken. Copies their payloads; takers
+    /// The oldest `n` ready items, redelivered ones first, then those that wait for their partition, in the order in which they would be
+    /// taken if no partition held anything up. Copies their payloads; takers
     /// go on meanwhile, except that redelivered items are seen under their lane's lock.
     ///
     /// ```
@@ -286,8 +290,16 @@ impl<T: Clone + PartialEq> Queue<T> {
         let copy = |format, payload: &Payload| Peeked { format, payload: payload.as_slice().to_vec() };
         let mut seen = Vec::new();
         self.front.peek(n, |item| seen.push(copy(item.facts.format, &item.payload)));
-        for item in self.tags.lock().partitions().held().iter().take(n - seen.len()) {
-            seen.push(copy(item.facts.format, &item.payload));
+        // A few at a time: producers of partitioned items wait for this lock.
+        let mut order = Some(0);
+        while let Some(from) = order.filter(|_| seen.len() < n) {
+            let most = PEEK_SLICE.min(n - seen.len());
+            let mut tags = self.tags.lock();
+            order = None;
+            for item in tags.partitions().held().from(from).take(most) {
+                seen.push(copy(item.facts.format, &item.payload));
+                order = item.facts.order.checked_add(1);
+            }
         }
         self.fresh.peek(n - seen.len(), |format, payload| seen.push(copy(format, &payload)));
         seen

@@ -1,5 +1,6 @@
 //! Operations on a live queue: pause, close, wait until idle, purge, requeue.
 
+use super::guard::{Homeless, Purged, RoomFor};
 use super::{Event, PAUSED, Queue, Wakes};
 use crate::counters::Count;
 use crate::item::Item;
@@ -158,37 +159,41 @@ impl<T: Clone + PartialEq> Queue<T> {
         let mut payload = Vec::new();
         let mut purged = 0;
         while purged < max {
-            let Some(bytes) = self.discard_one(&mut payload) else { break };
-            // Counted first: the item is never in neither place.
-            self.rare.purged.fetch_add(1, Ordering::SeqCst);
-            self.room.release(1, bytes);
+            if !self.discard_one(&mut payload) {
+                break;
+            }
             purged += 1;
         }
         (purged, self.wakes())
     }
 
-    /// Drops one waiting item and returns the length of its payload.
-    fn discard_one(&self, payload: &mut Vec<u8>) -> Option<u64> {
+    /// Drops one waiting item; `false`: there is none.
+    fn discard_one(&self, payload: &mut Vec<u8>) -> bool {
         if let Some(item) = self.front.pop() {
-            return Some(self.discard(&item));
+            self.discard(&item);
+            return true;
         }
         if let Pop::Record { large, facts } = self.fresh.pop(payload) {
-            self.journals.note(large.as_deref().unwrap_or(payload), Fate::Removed);
-            let large = large.map(|large| large.len() as u64);
-            self.forget_large(large);
+            let bytes = large.as_deref().unwrap_or(payload);
+            let _purged = Purged { queue: self, bytes: bytes.len() as u64 };
+            self.forget_large(large.as_ref().map(|large| large.len() as u64));
             self.end(facts.tag, End::Removed);
-            return Some(large.unwrap_or(payload.len() as u64));
+            self.journals.note(bytes, Fate::Removed);
+            return true;
         }
         let held = self.tags.lock().partitions().remove_held();
-        let item = held.or_else(|| Some(self.schedule.pop_due(u64::MAX)?.1))?;
-        Some(self.discard(&item))
+        let item = held.or_else(|| Some(self.schedule.pop_due(u64::MAX)?.1));
+        if let Some(item) = &item {
+            self.discard(item);
+        }
+        item.is_some()
     }
 
-    fn discard(&self, item: &Item) -> u64 {
-        self.journals.note(item.payload.as_slice(), Fate::Removed);
+    fn discard(&self, item: &Item) {
+        let _purged = Purged { queue: self, bytes: item.payload.len() };
         self.forget_large(item.payload.large_len());
         self.end(item.facts.tag, End::Removed);
-        item.payload.len()
+        self.journals.note(item.payload.as_slice(), Fate::Removed);
     }
 
     /// Moves up to `max` dead letters, oldest first, to the tail of the queue, with no attempts used. Not refused for want of
@@ -210,9 +215,12 @@ impl<T: Clone + PartialEq> Queue<T> {
         while moved < max {
             let Some(item) = self.dead.pop() else { break };
             self.room.force(1, item.payload.len());
+            let room = RoomFor::new(&self.room, item.payload.len());
             self.enter_again(item.facts.tag);
-            self.journals.note(item.payload.as_slice(), Fate::Tail);
-            self.fresh.push_item(&item);
+            let homeless = Homeless::new(self, item);
+            self.journals.note(homeless.payload(), Fate::Tail);
+            homeless.settle(|item| self.fresh.push_item(&item));
+            room.keep();
             moved += 1;
         }
         (moved, self.hand_over())

@@ -1,11 +1,12 @@
 //! Parking: takers that wait for an item, and the matching of items with them.
 
 use super::guard::Unserved;
-use super::take::{Delivery, Next, Take};
+use super::take::{Delivery, Next, PassBy, Take};
 use super::{Event, Queue, Wakes};
 use crate::agenda::Job;
 use crate::sync::{Ordering, fence};
 use crate::waiters::Waiter;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What came of parking.
 ///
@@ -95,14 +96,21 @@ impl<T: Clone + PartialEq> Queue<T> {
         const SLICE: usize = 64;
         let mut wakes = Wakes::new();
         let mut payload = Vec::new();
+        let mut pass_by = PassBy::new();
         while !self.is_paused() {
             if wakes.len() == SLICE {
                 self.agenda.job(Job::HandOver { queue: self.index });
                 break;
             }
-            // A pending record is its producer's to hand over: it comes here itself once it has published.
-            let Some((token, waiter, next)) = self.pair_if_allowed(&mut payload) else { break };
-            wakes.extend(self.deliver(token, waiter, next, &payload));
+            // A panic must not take along those who are to be told already, nor look like one of the call that came here: its
+            // own part is done. The guards have left the rest to the background thread.
+            let handed = catch_unwind(AssertUnwindSafe(|| {
+                // A pending record is its producer's to hand over: it comes here itself once it has published.
+                let (token, waiter, next) = self.pair_if_allowed(&mut payload, &mut pass_by)?;
+                Some(self.deliver(token, waiter, next, &payload))
+            }));
+            let Ok(Some(event)) = handed else { break };
+            wakes.extend(event);
         }
         wakes
     }

@@ -1,6 +1,6 @@
 //! Taking through the gate: what a pause or a rate limit changes about it. A queue without either never comes here.
 
-use super::take::{Next, Pending};
+use super::take::{Next, PassBy, Pending};
 use super::{LIMITED, Queue, Wakes};
 use crate::limit::{Later, RateLimit};
 use crate::sync::Ordering;
@@ -23,22 +23,22 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// As [`try_pop`](Self::try_pop), for a taker of a queue whose gate was not open a moment ago.
     #[cold]
     #[inline(never)]
-    pub(super) fn try_pop_at_gate(&self, payload: &mut Vec<u8>) -> Result<Option<Next>, Pending> {
+    pub(super) fn try_pop_at_gate(&self, payload: &mut Vec<u8>, pass_by: &mut PassBy) -> Result<Option<Next>, Pending> {
         if self.is_paused() {
             return Ok(None);
         }
-        let passed = self.limiter.pass(|| self.try_pop(payload), |popped| matches!(popped, Ok(Some(_))));
+        let passed = self.limiter.pass(|| self.try_pop(payload, pass_by), |popped| matches!(popped, Ok(Some(_))));
         // One who may not take finds nothing. If it parks, the attempt that follows sets the alarm.
         passed.unwrap_or(Ok(None))
     }
 
     /// The longest parked taker and an item for it. If there may be no delivery yet, an alarm is set for the time when there may be.
-    pub(super) fn pair_if_allowed(&self, payload: &mut Vec<u8>) -> Option<(u64, Waiter, Next)> {
+    pub(super) fn pair_if_allowed(&self, payload: &mut Vec<u8>, pass_by: &mut PassBy) -> Option<(u64, Waiter, Next)> {
         if self.limits.gate.load(Ordering::SeqCst) & LIMITED == 0 {
-            return self.waiters.pair(|| self.pop(payload));
+            return self.waiters.pair(|| self.pop(payload, pass_by));
         }
         let mut later = None;
-        let pair = self.waiters.pair(|| match self.limiter.pass(|| self.pop(payload), Option::is_some) {
+        let pair = self.waiters.pair(|| match self.limiter.pass(|| self.pop(payload, pass_by), Option::is_some) {
             Ok(next) => next,
             Err(Later(due)) => {
                 later = Some(due);

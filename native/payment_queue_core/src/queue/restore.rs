@@ -2,6 +2,7 @@
 //! bound and the item, and putting back what was there before.
 
 use super::{Queue, Wakes};
+use crate::agenda::Job;
 use crate::clock;
 use crate::counters::Count;
 use crate::error::Refusal;
@@ -9,7 +10,7 @@ use crate::item::{Facts, INLINE_MAX, Item, Payload};
 use crate::journal::Journal;
 use crate::lane::Body;
 use crate::schedule::Then;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -127,6 +128,11 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     pub fn give_up(&self, reservation: Reservation) {
         self.room.release(1, reservation.bytes);
+        // Pairs with the fence in `await_idle`. Callers have no owner to tell at hand, so the background thread does.
+        fence(Ordering::SeqCst);
+        if self.idle_watchers.count.load(Ordering::SeqCst) > 0 {
+            self.agenda.job(Job::HandOver { queue: self.index });
+        }
     }
 
     /// As [`enqueue_after`](Self::enqueue_after), into room that is there. The payload must have the length that was reserved.

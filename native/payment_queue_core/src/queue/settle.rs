@@ -1,6 +1,6 @@
 //! The end of a lease: settled, back to the queue, or dead; by its holder, by anybody else, or by the holder's death.
 
-use super::guard::RoomFor;
+use super::guard::{Homeless, Returning, RoomFor};
 use super::{Queue, Wakes};
 use crate::agenda::Job;
 use crate::clock;
@@ -8,6 +8,7 @@ use crate::consumer::{Estate, Held, Lease, State, Will};
 use crate::counters::{Count, Mine};
 use crate::dead::DeadItem;
 use crate::error::StaleLease;
+use crate::fault;
 use crate::item::Item;
 use crate::journal::Fate;
 use crate::schedule::Then;
@@ -147,8 +148,9 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     pub fn nack(&self, lease: Lease, delay_ms: u64, reason: &[u8]) -> Result<(Outcome, Wakes<T>), StaleLease> {
         let item = self.surrender(lease)?;
+        let returning = Returning(&self.counters);
         let outcome = self.give_back(item, delay_ms, reason);
-        self.counters.mine().add(Count::Returned, 1);
+        drop(returning);
         Ok((outcome, self.wakes()))
     }
 
@@ -170,9 +172,10 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     pub fn release(&self, lease: Lease, delay_ms: u64) -> Result<Wakes<T>, StaleLease> {
         let mut item = self.surrender(lease)?;
+        let returning = Returning(&self.counters);
         item.facts.attempts = item.facts.attempts.saturating_sub(1);
         self.back_to_queue(item, delay_ms);
-        self.counters.mine().add(Count::Returned, 1);
+        drop(returning);
         Ok(self.wakes())
     }
 
@@ -193,8 +196,9 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     pub fn reject(&self, lease: Lease, reason: &[u8]) -> Result<Wakes<T>, StaleLease> {
         let item = self.surrender(lease)?;
+        let returning = Returning(&self.counters);
         self.bury(item, reason.to_vec());
-        self.counters.mine().add(Count::Returned, 1);
+        drop(returning);
         Ok(self.wakes())
     }
 
@@ -266,18 +270,18 @@ impl<T: Clone + PartialEq> Queue<T> {
     pub(crate) fn inherit(&self, estate: Estate, reason: &[u8]) {
         let now = clock::now_ns();
         for held in estate.held() {
-            // The panic has been printed. The others must not be lost with this one, which stays counted as in flight.
+            // The panic has been printed, and this one is a dead letter. The others must not be lost with it.
             let _ = catch_unwind(AssertUnwindSafe(|| self.inherit_one(held, now, reason)));
         }
     }
 
     fn inherit_one(&self, held: Held, now: u64, reason: &[u8]) {
+        let _returning = Returning(&self.counters);
         self.counters.mine().held(now.saturating_sub(held.taken_at));
         match held.will {
             Some(will) => self.give_back(held.item, will.delay_ms, &will.reason),
             None => self.give_back(held.item, 0, reason),
         };
-        self.counters.mine().add(Count::Returned, 1);
     }
 
     fn surrender(&self, lease: Lease) -> Result<Item, StaleLease> {
@@ -301,13 +305,15 @@ impl<T: Clone + PartialEq> Queue<T> {
         let room = RoomFor::new(&self.room, item.payload.len());
         self.rare.redelivered.fetch_add(1, Ordering::Relaxed);
         let attempts = item.facts.attempts;
+        let homeless = Homeless::new(self, item);
+        fault::point("return", homeless.payload());
         if delay_ms == 0 {
-            self.journals.note(item.payload.as_slice(), Fate::Head { attempts });
-            self.front.push(item);
+            self.journals.note(homeless.payload(), Fate::Head { attempts });
+            homeless.settle(|item| self.front.push(item));
         } else {
             let delay = Fate::Scheduled { delay_ms, attempts };
-            self.journals.note(item.payload.as_slice(), delay);
-            self.schedule_item(clock::now_ns(), delay_ms, Then::Front, item);
+            self.journals.note(homeless.payload(), delay);
+            homeless.settle(|item| self.schedule_item(clock::now_ns(), delay_ms, Then::Front, item));
         }
         room.keep();
     }

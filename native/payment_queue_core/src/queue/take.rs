@@ -129,8 +129,21 @@ impl Next {
 /// publication takes, far shorter than a scheduler may be blocked.
 const PENDING_SPINS: u32 = if cfg!(loom) { 2 } else { 200 };
 
-/// Items that one look for an item passes by at most because their partition is not free. Each is passed by once in its life.
-const PASSED_BY_MAX: usize = if cfg!(test) { 8 } else { 256 };
+/// How many items a call may still pass by because their partition is not free. Each is passed by once in its life; what is behind
+/// so many is left to the next call, and for those who are parked to the background thread.
+pub(super) struct PassBy(u32);
+
+impl PassBy {
+    pub(super) fn new() -> Self {
+        Self(if cfg!(test) { 8 } else { 256 })
+    }
+
+    /// `false`: that was the last.
+    fn one(&mut self) -> bool {
+        self.0 = self.0.saturating_sub(1);
+        self.0 > 0
+    }
+}
 
 impl<T: Clone + PartialEq> Queue<T> {
     /// Gives `owner` a place at this queue. It is vacated by [`consumer_down`](Self::consumer_down).
@@ -248,8 +261,9 @@ impl<T: Clone + PartialEq> Queue<T> {
         let mut one = Vec::new();
         let mut batch = Batch::default();
         let mut handed = Handed::new(mine, &self.room);
+        let mut pass_by = PassBy::new();
         while batch.items.len() < max_items && payloads.len() <= max_bytes {
-            let Some(mut next) = self.next(&mut one) else { break };
+            let Some(mut next) = self.next(&mut one, &mut pass_by) else { break };
             next.depart(now, mine);
             let between = Between::new(self, &next, &one);
             self.journals.note(next.bytes(&one), Fate::Leased { attempts: next.facts.attempts });
@@ -279,12 +293,14 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// assert!(queue.ack(delivery.lease).is_err());
     /// ```
     pub fn dequeue(&self, payload: &mut Vec<u8>) -> Option<(Delivery, Wakes<T>)> {
-        let mut next = self.next(payload)?;
+        let mut next = self.next(payload, &mut PassBy::new())?;
         let (mine, now) = (self.counters.mine(), clock::now_ns());
         next.depart(now, mine);
+        let between = Between::new(self, &next, payload);
+        self.journals.note(next.bytes(payload), Fate::Removed);
+        between.keep();
         let tag = next.facts.tag;
         self.end(tag, End::Settled);
-        self.journals.note(next.bytes(payload), Fate::Removed);
         mine.add(Count::Dequeued, 1);
         self.room.release(1, next.len(payload));
         self.forget_large(next.large.as_ref().map(|large| large.len() as u64));
@@ -327,7 +343,7 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     #[inline(always)]
     fn take_into(&self, consumer: u32, state: &mut State<T>, payload: &mut Vec<u8>, mine: Mine) -> Option<Delivery> {
-        let next = self.next(payload)?;
+        let next = self.next(payload, &mut PassBy::new())?;
         Some(self.lease(consumer, state, next, payload, mine))
     }
 
@@ -354,30 +370,30 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     /// The next item for a taker, which waits a little for a record that is just being published.
     #[inline(always)]
-    fn next(&self, payload: &mut Vec<u8>) -> Option<Next> {
+    fn next(&self, payload: &mut Vec<u8>, pass_by: &mut PassBy) -> Option<Next> {
         if self.limits.gate.load(Ordering::SeqCst) != 0 || !self.front.is_empty() {
-            return self.next_of_any(payload);
+            return self.next_of_any(payload, pass_by);
         }
         for spin in 0..PENDING_SPINS {
             match self.fresh.pop_highest(payload) {
                 Pop::Record { facts, large } if is_partitioned(facts.tag) => {
-                    return self.next_if_free(Next { facts, large }, payload);
+                    return self.next_if_free(Next { facts, large }, payload, pass_by);
                 }
                 Pop::Record { facts, large } => return Some(Next { facts, large }),
                 Pop::Empty => break,
                 Pop::Pending => wait_a_little(spin),
             }
         }
-        if self.fresh.has_lower() { self.next_of_any(payload) } else { None }
+        if self.fresh.has_lower() { self.next_of_any(payload, pass_by) } else { None }
     }
 
     /// As [`next`](Self::next), wherever the item is. Apart, so that the frequent way stays in registers.
     #[cold]
     #[inline(never)]
-    fn next_of_any(&self, payload: &mut Vec<u8>) -> Option<Next> {
+    fn next_of_any(&self, payload: &mut Vec<u8>, pass_by: &mut PassBy) -> Option<Next> {
         let open = self.limits.gate.load(Ordering::SeqCst) == 0;
         for spin in 0..PENDING_SPINS {
-            let popped = if open { self.try_pop(payload) } else { self.try_pop_at_gate(payload) };
+            let popped = if open { self.try_pop(payload, pass_by) } else { self.try_pop_at_gate(payload, pass_by) };
             match popped {
                 Ok(next) => return next,
                 Err(Pending) => wait_a_little(spin),
@@ -389,15 +405,22 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// This one, unless it has to wait for its partition; else another.
     #[cold]
     #[inline(never)]
-    fn next_if_free(&self, next: Next, payload: &mut Vec<u8>) -> Option<Next> {
-        if self.take_or_hold(&next, payload) { Some(next) } else { self.next_of_any(payload) }
+    fn next_if_free(&self, next: Next, payload: &mut Vec<u8>, pass_by: &mut PassBy) -> Option<Next> {
+        if self.take_or_hold(&next, payload) {
+            Some(next)
+        } else if pass_by.one() {
+            self.next_of_any(payload, pass_by)
+        } else {
+            self.leave_the_rest();
+            None
+        }
     }
 
-    pub(super) fn pop(&self, payload: &mut Vec<u8>) -> Option<Next> {
-        self.try_pop(payload).ok().flatten()
+    pub(super) fn pop(&self, payload: &mut Vec<u8>, pass_by: &mut PassBy) -> Option<Next> {
+        self.try_pop(payload, pass_by).ok().flatten()
     }
 
-    pub(super) fn try_pop(&self, payload: &mut Vec<u8>) -> Result<Option<Next>, Pending> {
+    pub(super) fn try_pop(&self, payload: &mut Vec<u8>, pass_by: &mut PassBy) -> Result<Option<Next>, Pending> {
         if let Some(mut item) = self.front.pop() {
             if let Payload::Small(bytes) = &mut item.payload {
                 std::mem::swap(payload, bytes);
@@ -408,7 +431,7 @@ impl<T: Clone + PartialEq> Queue<T> {
             };
             return Ok(Some(Next { facts: item.facts, large }));
         }
-        for _ in 0..PASSED_BY_MAX {
+        loop {
             let next = match self.fresh.pop(payload) {
                 Pop::Record { facts, large } => Next { facts, large },
                 Pop::Empty => return Ok(None),
@@ -417,10 +440,16 @@ impl<T: Clone + PartialEq> Queue<T> {
             if !is_partitioned(next.facts.tag) || self.take_or_hold(&next, payload) {
                 return Ok(Some(next));
             }
+            if !pass_by.one() {
+                self.leave_the_rest();
+                return Ok(None);
+            }
         }
-        // For those who are parked, the background thread looks on.
+    }
+
+    /// To the background thread, for those who are parked.
+    fn leave_the_rest(&self) {
         self.agenda.job(Job::HandOver { queue: self.index });
-        Ok(None)
     }
 }
 
