@@ -4,8 +4,6 @@
 #     mix run bench/durable.exs --seconds 10 --items 1000000 --dir /mnt/disk
 #     mix run bench/durable.exs --quick          # does everything work?
 
-for file <- ~w(statistics machine), do: Code.require_file("support/#{file}.exs", __DIR__)
-
 defmodule PaymentQueue.Bench.Durable do
   @moduledoc "Each cell checks its own result; a wrong one ends the bench with status 1."
 

@@ -21,7 +21,7 @@ defmodule PaymentQueue.Durable.RestartTest do
   @before_the_kill """
   {:ok, _} = start.(max_attempts: 3)
   {:ok, 10} = PaymentQueue.enqueue_many(Enum.to_list(1..10), queue: :q)
-  :ok = PaymentQueue.enqueue(:soon, queue: :q, delay: 2_000)
+  :ok = PaymentQueue.enqueue(:soon, queue: :q, delay: 10_000)
   :ok = PaymentQueue.enqueue(:late, queue: :q, delay: 600_000)
   [{1, one}, {2, two}, {3, _}, {4, four}, {5, five}] = PaymentQueue.take_many(5, queue: :q)
   :ok = PaymentQueue.reject(one, :wrong)
@@ -44,7 +44,7 @@ defmodule PaymentQueue.Durable.RestartTest do
     with {:ok, payload, lease} <- PaymentQueue.take(queue: :q, timeout: timeout), do: {payload, PaymentQueue.attempt(lease)}
   end
   p.(for _ <- 1..8, do: take.(0))
-  p.([take.(20_000)])
+  p.([take.(60_000)])
   """
 
   # What the script said, as terms.

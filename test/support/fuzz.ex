@@ -40,7 +40,7 @@ defmodule PaymentQueue.Fuzz do
   @spec damage(binary()) :: binary()
   def damage(bytes) do
     at = below(byte_size(bytes) + 1)
-    <<before::binary-size(at), rest::binary>> = bytes
+    {before, rest} = {binary_part(bytes, 0, at), binary_part(bytes, at, byte_size(bytes) - at)}
 
     case {below(6), rest} do
       {0, _} -> before
