@@ -62,9 +62,11 @@ defmodule PaymentQueue.Soak.Recovery do
 
     case File.cp_r(from, to) do
       {:ok, _} -> if listing(from) != before, do: again(from, to, tries)
-      # A file that was there is gone.
       {:error, :enoent, _} -> again(from, to, tries)
     end
+  rescue
+    # As above: a file that was there is gone. `File.cp_r/2` raises for some of its steps.
+    File.Error -> again(from, to, tries)
   end
 
   defp again(from, _to, 0), do: raise("#{from} did not keep still for a copy")

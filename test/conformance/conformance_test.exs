@@ -57,7 +57,7 @@ for place <- [:none, :async, :sync, :nats] do
     test "a lease is settled once, by any process", %{start: start} do
       queue = start.([])
       {:ok, 3} = PaymentQueue.enqueue_many([1, 2, 3], queue: queue)
-      assert {:ok, 1, one} = PaymentQueue.take(queue: queue)
+      assert {:ok, 1, one} = PaymentQueue.take(queue: queue, timeout: 5_000)
       assert PaymentQueue.attempt(one) == 1
       assert Actor.run(actor(), fn -> PaymentQueue.ack(one) end) == :ok
 
@@ -73,13 +73,13 @@ for place <- [:none, :async, :sync, :nats] do
     test "what is given back comes first, its attempt counted", %{start: start} do
       queue = start.([])
       {:ok, 3} = PaymentQueue.enqueue_many([1, 2, 3], queue: queue)
-      {:ok, 1, lease} = PaymentQueue.take(queue: queue)
+      {:ok, 1, lease} = PaymentQueue.take(queue: queue, timeout: 5_000)
       assert PaymentQueue.nack(lease) == :ok
       assert {:ok, 1, lease} = PaymentQueue.take(queue: queue, timeout: 5_000)
       assert PaymentQueue.attempt(lease) == 2
       assert {:ok, 2, lease} = PaymentQueue.take(queue: queue, ack: lease)
       assert PaymentQueue.nack(lease, delay: 50) == :ok
-      assert {:ok, 3, lease} = PaymentQueue.take(queue: queue)
+      assert {:ok, 3, lease} = PaymentQueue.take(queue: queue, timeout: 5_000)
       assert {:ok, 2, lease} = PaymentQueue.take(queue: queue, ack: lease, timeout: 5_000)
       assert PaymentQueue.ack(lease) == :ok
       assert_conserved(queue)
@@ -99,7 +99,7 @@ for place <- [:none, :async, :sync, :nats] do
 
       assert [%{payload: :poison, reason: :consumer_down, attempts: 3}] = dead_letters(queue, 1)
       assert PaymentQueue.requeue_dead(queue) == {:ok, 1}
-      assert {:ok, :poison, lease} = PaymentQueue.take(queue: queue)
+      assert {:ok, :poison, lease} = PaymentQueue.take(queue: queue, timeout: 5_000)
       assert PaymentQueue.attempt(lease) == 1
       assert PaymentQueue.ack(lease) == :ok
       assert PaymentQueue.dead_letters(queue) == []
@@ -150,7 +150,7 @@ for place <- [:none, :async, :sync, :nats] do
       assert PaymentQueue.drain(queue) == :ok
       :ok = PaymentQueue.resume(queue)
       assert PaymentQueue.enqueue(3, queue: queue) == :ok
-      assert {:ok, 3, _} = PaymentQueue.dequeue(queue: queue)
+      assert {:ok, 3, _} = PaymentQueue.dequeue(queue: queue, timeout: 5_000)
       assert left(queue) == 0
     end
 
@@ -267,7 +267,7 @@ for place <- [:none, :async, :sync, :nats] do
       assert PaymentQueue.enqueue(2, queue: queue) == {:error, :queue_full}
       assert_receive {[:enqueue, :refused], %{count: 1}, %{reason: :queue_full}}
       assert_receive {[:queue, :depth], %{queue_size: 1, enqueued: 1, capacity: 1}, %{state: :running}}
-      {:ok, 1, lease} = PaymentQueue.take(queue: queue)
+      {:ok, 1, lease} = PaymentQueue.take(queue: queue, timeout: 5_000)
       :ok = PaymentQueue.reject(lease, :no)
       assert_receive {[:queue, :dead_letter], %{count: 1}, _}
       assert PaymentQueue.Telemetry.emit_depth(queue) == :ok
@@ -302,7 +302,7 @@ for place <- [:none, :async, :sync, :nats] do
     test "health and metrics know the queue", %{start: start} do
       queue = start.([])
       {:ok, 2} = PaymentQueue.enqueue_many([1, 2], queue: queue)
-      {:ok, 1, _lease} = PaymentQueue.take(queue: queue)
+      {:ok, 1, _lease} = PaymentQueue.take(queue: queue, timeout: 5_000)
       assert {200, _, body} = PaymentQueue.Health.response(queue: queue, max_queue_size: 1)
       assert IO.iodata_to_binary(body) == ~s({"status":"ok","queue":{"queue_size":1,"in_flight":1}})
       assert {503, _, body} = PaymentQueue.Health.response(queue: queue, max_queue_size: 0)
@@ -321,7 +321,7 @@ for place <- [:none, :async, :sync, :nats] do
     test "survival: a killed tree loses nothing, and the start after it finds the queue", %{start: start, place: place} do
       queue = start.([])
       {:ok, 2} = PaymentQueue.enqueue_many([1, 2], queue: queue)
-      {:ok, 1, lease} = PaymentQueue.take(queue: queue)
+      {:ok, 1, lease} = PaymentQueue.take(queue: queue, timeout: 5_000)
       kill(tree(queue))
       assert PaymentQueue.enqueue(3, queue: queue) == :ok
       start_supervised!({PaymentQueue, [name: queue] ++ place}, id: make_ref())

@@ -14,7 +14,7 @@ defmodule PaymentQueue.Nats.DifferencesTest do
   test "what is in flight takes up room", context do
     queue = start(context, capacity: 1)
     :ok = PaymentQueue.enqueue(1, queue: queue)
-    {:ok, 1, lease} = PaymentQueue.take(queue: queue)
+    {:ok, 1, lease} = PaymentQueue.take(queue: queue, timeout: 5_000)
     assert PaymentQueue.enqueue(2, queue: queue) == {:error, :queue_full}
     :ok = PaymentQueue.ack(lease)
     assert PaymentQueue.enqueue(2, queue: queue) == :ok
@@ -23,7 +23,7 @@ defmodule PaymentQueue.Nats.DifferencesTest do
   test "purge removes what is in flight, too; its late ack is harmless", context do
     queue = start(context)
     {:ok, 2} = PaymentQueue.enqueue_many([1, 2], queue: queue)
-    {:ok, 1, lease} = PaymentQueue.take(queue: queue)
+    {:ok, 1, lease} = PaymentQueue.take(queue: queue, timeout: 5_000)
     assert PaymentQueue.purge(queue) == {:ok, 2}
     assert PaymentQueue.ack(lease) == :ok
     :ok = PaymentQueue.enqueue(3, queue: queue)
