@@ -108,8 +108,11 @@ defmodule PaymentQueue.Soak.Quiet do
     end
   end
 
-  # By the counters, which only grow: an item that changes its place between two looks would be seen in neither.
-  defp empty?(info), do: info.enqueued == info.settled + info.dead + info.dead_dropped + info.purged
+  # By the counters, which only grow: an item that changes its place between two looks would be seen in neither. And nothing in
+  # flight: a lease that ends by a return is counted as ended when its item is in its new place, where another worker may have
+  # taken and settled it before a thread that had to wait for the processor comes to count.
+  defp empty?(info),
+    do: info.in_flight == 0 and info.enqueued == info.settled + info.dead + info.dead_dropped + info.purged
 
   # --- the exact bound -----------------------------------------------------------------------------------------------
 
