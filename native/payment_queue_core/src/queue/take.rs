@@ -263,7 +263,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         let mut handed = Handed::new(mine, &self.room);
         let mut pass_by = PassBy::new();
         while batch.items.len() < max_items && payloads.len() <= max_bytes {
-            let Some(mut next) = self.next(&mut one, &mut pass_by) else { break };
+            let Some(mut next) = self.next(&mut one, Some(&mut pass_by)) else { break };
             next.depart(now, mine);
             let between = Between::new(self, &next, &one);
             self.journals.note(next.bytes(&one), Fate::Leased { attempts: next.facts.attempts });
@@ -293,7 +293,7 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// assert!(queue.ack(delivery.lease).is_err());
     /// ```
     pub fn dequeue(&self, payload: &mut Vec<u8>) -> Option<(Delivery, Wakes<T>)> {
-        let mut next = self.next(payload, &mut PassBy::new())?;
+        let mut next = self.next(payload, None)?;
         let (mine, now) = (self.counters.mine(), clock::now_ns());
         next.depart(now, mine);
         let between = Between::new(self, &next, payload);
@@ -343,7 +343,7 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     #[inline(always)]
     fn take_into(&self, consumer: u32, state: &mut State<T>, payload: &mut Vec<u8>, mine: Mine) -> Option<Delivery> {
-        let next = self.next(payload, &mut PassBy::new())?;
+        let next = self.next(payload, None)?;
         Some(self.lease(consumer, state, next, payload, mine))
     }
 
@@ -368,9 +368,10 @@ impl<T: Clone + PartialEq> Queue<T> {
         Delivery::new(next, Lease { consumer, slot, generation }, now)
     }
 
-    /// The next item for a taker, which waits a little for a record that is just being published.
+    /// The next item for a taker, which waits a little for a record that is just being published. `None`: this is all that the
+    /// call looks for.
     #[inline(always)]
-    fn next(&self, payload: &mut Vec<u8>, pass_by: &mut PassBy) -> Option<Next> {
+    fn next(&self, payload: &mut Vec<u8>, pass_by: Option<&mut PassBy>) -> Option<Next> {
         if self.limits.gate.load(Ordering::SeqCst) != 0 || !self.front.is_empty() {
             return self.next_of_any(payload, pass_by);
         }
@@ -390,7 +391,9 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// As [`next`](Self::next), wherever the item is. Apart, so that the frequent way stays in registers.
     #[cold]
     #[inline(never)]
-    fn next_of_any(&self, payload: &mut Vec<u8>, pass_by: &mut PassBy) -> Option<Next> {
+    fn next_of_any(&self, payload: &mut Vec<u8>, pass_by: Option<&mut PassBy>) -> Option<Next> {
+        let mut own = PassBy::new();
+        let pass_by = pass_by.unwrap_or(&mut own);
         let open = self.limits.gate.load(Ordering::SeqCst) == 0;
         for spin in 0..PENDING_SPINS {
             let popped = if open { self.try_pop(payload, pass_by) } else { self.try_pop_at_gate(payload, pass_by) };
@@ -405,11 +408,13 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// This one, unless it has to wait for its partition; else another.
     #[cold]
     #[inline(never)]
-    fn next_if_free(&self, next: Next, payload: &mut Vec<u8>, pass_by: &mut PassBy) -> Option<Next> {
+    fn next_if_free(&self, next: Next, payload: &mut Vec<u8>, pass_by: Option<&mut PassBy>) -> Option<Next> {
+        let mut own = PassBy::new();
+        let pass_by = pass_by.unwrap_or(&mut own);
         if self.take_or_hold(&next, payload) {
             Some(next)
         } else if pass_by.one() {
-            self.next_of_any(payload, pass_by)
+            self.next_of_any(payload, Some(pass_by))
         } else {
             self.leave_the_rest();
             None
