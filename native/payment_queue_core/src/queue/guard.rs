@@ -1,6 +1,6 @@
 //! What a panic must not leave behind. A panic is a bug of ours, or of a journal; it reaches whoever called as an error, and the
-//! queue goes on. Each guard is made before something that might panic and kept or forgotten after it: on the way that
-//! all calls take there is nothing of it.
+//! queue goes on. Guards stand around what is not ours to trust, the journal first of all, and around what moves an item; on
+//! the way that all calls take a guard is a few words on the stack.
 
 use super::Queue;
 use super::take::Next;
