@@ -16,6 +16,7 @@
 mod enqueue;
 mod guard;
 mod inspect;
+mod next;
 mod operate;
 mod park;
 mod rate;

@@ -3,7 +3,7 @@
 //! the way that all calls take a guard is a few words on the stack.
 
 use super::Queue;
-use super::take::Next;
+use super::next::Next;
 use crate::agenda::Job;
 use crate::counters::{Count, Counters, Mine};
 use crate::item::{Facts, Item};

@@ -1,7 +1,8 @@
 //! Parking: takers that wait for an item, and the matching of items with them.
 
 use super::guard::Unserved;
-use super::take::{Delivery, Next, PassBy, Take};
+use super::next::{Next, PassBy};
+use super::take::{Delivery, Take};
 use super::{Event, Queue, Wakes};
 use crate::agenda::Job;
 use crate::sync::{Ordering, fence};

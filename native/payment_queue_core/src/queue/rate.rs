@@ -1,6 +1,6 @@
 //! Taking through the gate: what a pause or a rate limit changes about it. A queue without either never comes here.
 
-use super::take::{Next, PassBy, Pending};
+use super::next::{Next, PassBy, Pending};
 use super::{LIMITED, Queue, Wakes};
 use crate::limit::{Later, RateLimit};
 use crate::sync::Ordering;

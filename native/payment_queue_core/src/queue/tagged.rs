@@ -1,7 +1,7 @@
 //! Items with a key or a partition: their way in, and what the end of their way means for the key and for the next of the partition.
 
 use super::guard::Arriving;
-use super::take::Next;
+use super::next::Next;
 use super::{Queue, Wakes};
 use crate::agenda::Job;
 use crate::clock;
