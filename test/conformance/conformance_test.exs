@@ -78,7 +78,7 @@ for place <- [:none, :async, :sync, :nats] do
       assert {:ok, 1, lease} = PaymentQueue.take(queue: queue, timeout: 5_000)
       assert PaymentQueue.attempt(lease) == 2
       assert {:ok, 2, lease} = PaymentQueue.take(queue: queue, ack: lease)
-      assert PaymentQueue.nack(lease, delay: 50) == :ok
+      assert PaymentQueue.nack(lease, delay: 500) == :ok
       assert {:ok, 3, lease} = PaymentQueue.take(queue: queue, timeout: 5_000)
       assert {:ok, 2, lease} = PaymentQueue.take(queue: queue, ack: lease, timeout: 5_000)
       assert PaymentQueue.ack(lease) == :ok
@@ -120,7 +120,7 @@ for place <- [:none, :async, :sync, :nats] do
 
     test "a waiting taker is woken, one by one item", %{start: start} do
       queue = start.([])
-      takers = for _ <- 1..3, do: Actor.cast(actor(), fn -> PaymentQueue.take(queue: queue, timeout: 300) end)
+      takers = for _ <- 1..3, do: Actor.cast(actor(), fn -> PaymentQueue.take(queue: queue, timeout: 2_000) end)
       eventually(fn -> PaymentQueue.info(queue).parked == 3 end)
       :ok = PaymentQueue.enqueue(1, queue: queue)
       answers = for ref <- takers, do: receive(do: ({^ref, answer} -> answer))
@@ -130,10 +130,10 @@ for place <- [:none, :async, :sync, :nats] do
     test "a delayed item is not taken before its time", %{start: start} do
       queue = start.([])
       begin = System.monotonic_time(:millisecond)
-      :ok = PaymentQueue.enqueue(:later, queue: queue, delay: 200)
+      :ok = PaymentQueue.enqueue(:later, queue: queue, delay: 500)
       assert PaymentQueue.take(queue: queue) == :empty
       assert {:ok, :later, lease} = PaymentQueue.take(queue: queue, timeout: 5_000)
-      assert System.monotonic_time(:millisecond) - begin >= 195
+      assert System.monotonic_time(:millisecond) - begin >= 495
       assert PaymentQueue.attempt(lease) == 1
     end
 
@@ -183,7 +183,7 @@ for place <- [:none, :async, :sync, :nats] do
         receive do: (:never -> :ok)
       end
 
-      queue = start.(handler: handler, concurrency: 1, handler_timeout: 100, max_attempts: 2, backoff: [min: 1, max: 2])
+      queue = start.(handler: handler, concurrency: 1, handler_timeout: 300, max_attempts: 2, backoff: [min: 1, max: 2])
       :ok = PaymentQueue.enqueue(:slow, queue: queue)
       assert [%{payload: :slow, reason: :timeout, attempts: 2}] = dead_letters(queue, 1)
       for _ <- 1..2, do: assert_received({:began, :slow})

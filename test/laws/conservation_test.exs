@@ -16,7 +16,8 @@ defmodule PaymentQueue.Laws.ConservationTest do
     eventually(fn -> PaymentQueue.stats(queue).in_flight == 0 end)
     info = assert_conserved(queue)
     assert info.enqueued > @items and info.redelivered > 0
-    left = take_left(queue, [])
+    eventually(fn -> PaymentQueue.info(queue).scheduled == 0 end)
+    left = take_all(queue)
     assert length(left) == info.queue_size + info.scheduled
     dead = Enum.map(PaymentQueue.dead_letters(queue, 100), & &1.payload)
     assert Enum.uniq(left ++ dead) == left ++ dead
@@ -72,17 +73,6 @@ defmodule PaymentQueue.Laws.ConservationTest do
     end
   catch
     :exit, :kill_myself -> Process.exit(self(), :kill)
-  end
-
-  defp take_left(queue, acc) do
-    case PaymentQueue.take(queue: queue, timeout: 50) do
-      {:ok, payload, lease} ->
-        :ok = PaymentQueue.ack(lease)
-        take_left(queue, [payload | acc])
-
-      :empty ->
-        acc
-    end
   end
 
   test "purge, drain, scale, dead letters and kills, all at once" do

@@ -110,12 +110,13 @@ defmodule PaymentQueue.Laws.CustodyTest do
 
   test "a nack with a delay comes back to the head when it is due" do
     queue = queue!()
-    {:ok, 2} = PaymentQueue.enqueue_many([1, 2], queue: queue)
-    {:ok, 1, lease} = PaymentQueue.take(queue: queue)
-    assert PaymentQueue.nack(lease, delay: 20) == :ok
-    assert %{scheduled: 1, in_flight: 0} = assert_conserved(queue)
-    eventually(fn -> PaymentQueue.info(queue).scheduled == 0 end)
-    assert take_all(queue) == [1, 2]
+    {:ok, 3} = PaymentQueue.enqueue_many([1, 2, 3], queue: queue)
+    [{1, late}, {2, soon}] = PaymentQueue.take_many(2, queue: queue)
+    assert PaymentQueue.nack(late, delay: 60_000) == :ok
+    assert %{scheduled: 1, in_flight: 1} = assert_conserved(queue)
+    assert PaymentQueue.nack(soon, delay: 20) == :ok
+    eventually(fn -> PaymentQueue.info(queue).scheduled == 1 end)
+    assert take_all(queue) == [2, 3]
   end
 
   test "the lease of an earlier delivery stays stale after the item was taken again by the same process" do

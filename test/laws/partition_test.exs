@@ -129,7 +129,8 @@ defmodule PaymentQueue.Laws.PartitionTest do
 
   test "a delayed one takes its place when its time has come; priorities do not change the order within a partition" do
     queue = queue!(priorities: 3)
-    :ok = put({:a, :delayed}, queue, delay: 20)
+    # Long enough to put the others meanwhile, on any machine.
+    :ok = put({:a, :delayed}, queue, delay: 500)
     :ok = put({:a, :low}, queue, priority: 2)
     :ok = put({:a, :high}, queue, priority: 0)
     :ok = put({:b, :high}, queue, priority: 1)

@@ -86,7 +86,7 @@ defmodule PaymentQueue.Nats.DifferencesTest do
 
   test "many with a delay come after it, in their order", context do
     queue = start(context)
-    assert PaymentQueue.enqueue_many([1, 2, 3], queue: queue, delay: 100) == {:ok, 3}
+    assert PaymentQueue.enqueue_many([1, 2, 3], queue: queue, delay: 500) == {:ok, 3}
     assert PaymentQueue.take(queue: queue) == :empty
     taken = for _ <- 1..3, do: elem(PaymentQueue.take(queue: queue, timeout: 5_000), 1)
     assert Enum.sort(taken) == [1, 2, 3]

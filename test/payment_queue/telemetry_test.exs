@@ -93,7 +93,7 @@ defmodule PaymentQueue.TelemetryTest do
       queue =
         started(
           handler: fn _ -> let_pass(60_000) end,
-          handler_timeout: 20,
+          handler_timeout: 200,
           concurrency: 1,
           max_attempts: 2,
           backoff: [min: 0]
@@ -107,7 +107,7 @@ defmodule PaymentQueue.TelemetryTest do
         assert_receive {[:item, :exception], %{duration: duration},
                         %{telemetry_span_context: ^span, state: ^state, reason: :timeout}}
 
-        assert System.convert_time_unit(duration, :native, :millisecond) >= 20
+        assert System.convert_time_unit(duration, :native, :millisecond) >= 200
       end
 
       assert [%{reason: :timeout}] = dead_letters(queue, 1)
@@ -183,7 +183,7 @@ defmodule PaymentQueue.TelemetryTest do
         started(
           handler: fn _ -> let_pass(60_000) end,
           batch: [size: 2, wait: 5_000],
-          handler_timeout: 20,
+          handler_timeout: 200,
           concurrency: 1,
           max_attempts: 1
         )

@@ -89,6 +89,10 @@ defmodule PaymentQueue.NatsServer do
       {:error, _} when tries > 0 ->
         receive(do: ({:never, _} -> :ok), after: (50 -> :ok))
         await(server, tries - 1)
+
+      {:error, reason} ->
+        raise "#{server.address} does not accept connections: #{inspect(reason)}; its log:\n" <>
+                File.read!(Path.join(server.directory, "log"))
     end
   end
 
@@ -107,10 +111,14 @@ defmodule PaymentQueue.NatsServer do
     path
   end
 
+  # Below the ports that an operating system gives to outgoing connections: one of those could take it before the server
+  # does, or while the server is down.
   defp free_port do
-    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, port} = :inet.port(socket)
-    :gen_tcp.close(socket)
-    port
+    port = Enum.random(20_000..30_000)
+
+    case :gen_tcp.listen(port, ip: {127, 0, 0, 1}) do
+      {:ok, socket} -> :gen_tcp.close(socket) && port
+      {:error, _} -> free_port()
+    end
   end
 end

@@ -78,13 +78,13 @@ defmodule PaymentQueue.QueueCase do
   Waits until the function returns a truthy value, and returns that. Only for what nothing announces: counters that change
   when a process has died elsewhere.
   """
-  def eventually(fun, tries \\ 400) do
+  def eventually(fun, tries \\ 1_000) do
     cond do
       value = fun.() ->
         value
 
       tries == 0 ->
-        flunk("did not happen within four seconds")
+        flunk("did not happen within ten seconds")
 
       true ->
         receive do

@@ -83,7 +83,7 @@ defmodule PaymentQueue.Workers.BatchTest do
   end
 
   test "handler_timeout concerns all" do
-    queue = start(batch: [size: 2, wait: 60_000], max_attempts: 1, handler_timeout: 30)
+    queue = start(batch: [size: 2, wait: 60_000], max_attempts: 1, handler_timeout: 200)
     {:ok, 2} = PaymentQueue.enqueue_many([1, 2], queue: queue)
     assert_receive {:handling, _, [1, 2]}
     letters = dead_letters(queue, 2)

@@ -57,7 +57,7 @@ defmodule PaymentQueue.Workers.ShutdownTest do
   end
 
   test "a handler_timeout still holds during the shutdown" do
-    queue = start(new_name(), handler_timeout: 30, concurrency: 1, shutdown: :infinity)
+    queue = start(new_name(), handler_timeout: 200, concurrency: 1, shutdown: :infinity)
     :ok = PaymentQueue.enqueue(1, queue: queue)
     assert_receive {:handling, _, 1}
     ref = stop(queue)
