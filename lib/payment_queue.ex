@@ -540,12 +540,13 @@ defmodule PaymentQueue do
 
   @doc """
   Waits until everything that happened to the items of a durable queue before this call is written: with `:async` to the
-  operating system, which keeps it if the VM is killed; with `:sync` to the disk. Does nothing for a queue in memory only.
+  operating system, which keeps it if the VM is killed; with `:sync` to the disk. Does nothing for a queue in memory only, nor
+  for one in NATS, where what was answered is with the servers.
 
   Option: `timeout:` in milliseconds (default 5_000), after which the answer is `{:error, {:storage, :timeout}}`.
   """
   @spec flush(queue(), keyword()) :: :ok | {:error, {:storage, atom()}}
-  def flush(queue \\ :default, opts \\ []), do: Durable.flush(queue, Options.call!(:flush, opts).timeout)
+  def flush(queue \\ :default, opts \\ []), do: Operations.flush(queue, opts)
 
   @doc """
   Removes all waiting and scheduled items for good; answers how many. Items in flight and dead letters are left alone.

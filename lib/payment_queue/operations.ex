@@ -74,9 +74,18 @@ defmodule PaymentQueue.Operations do
 
   # With its last settles on disk: else a restart would redeliver them. If the disk fails, nothing better can be done here.
   defp settled(queue, deadline) do
-    if not Nats.queue?(queue), do: Durable.flush(queue, Taking.remaining(deadline))
+    _ = written(queue, Taking.remaining(deadline))
     :ok
   end
+
+  @spec flush(atom(), keyword()) :: :ok | {:error, {:storage, atom()}}
+  def flush(queue, opts) do
+    %{timeout: timeout} = Options.call!(:flush, opts)
+    written(queue, timeout)
+  end
+
+  # What was answered is with the servers already.
+  defp written(queue, timeout), do: if(Nats.queue?(queue), do: :ok, else: Durable.flush(queue, timeout))
 
   defp drained(queue, result, duration) do
     result = with {:error, reason} <- result, do: reason

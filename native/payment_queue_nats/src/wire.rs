@@ -48,8 +48,9 @@ pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
+/// Rounded up, so that no item is delivered before its time: the clock is read without the fraction of a millisecond.
 pub(crate) fn set_delay(headers: &mut HeaderMap, delay: Duration) {
-    headers.insert(NOT_BEFORE, (now_ms() + delay.as_millis() as u64).to_string());
+    headers.insert(NOT_BEFORE, (now_ms() + delay.as_millis() as u64 + 1).to_string());
 }
 
 /// When a delayed item is due, as milliseconds since 1970.
@@ -94,6 +95,17 @@ mod tests {
         #[test]
         fn any_bytes_come_back_from_a_header(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             prop_assert_eq!(from_hex(&to_hex(&bytes)), Some(bytes));
+        }
+    }
+
+    #[test]
+    fn no_delay_is_over_before_its_time() {
+        let delay = Duration::from_millis(10);
+        for _ in 0..1_000 {
+            let enqueued = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            let mut headers = HeaderMap::new();
+            set_delay(&mut headers, delay);
+            assert!(Duration::from_millis(not_before(Some(&headers)).unwrap()) >= enqueued + delay);
         }
     }
 
