@@ -5,8 +5,6 @@
 # the table of the local queue begins with: so many producers and so many workers, each with one call under way.
 #
 # `--items` is for 64 producers and workers; fewer of these get fewer items.
-unless Code.ensure_loaded?(PaymentQueue.NatsServer), do: Code.require_file("../test/support/nats_server.ex", __DIR__)
-
 defmodule NatsBench do
   @shapes for kind <- ["map", "256 B"], processes <- [1, 4, 64], do: {kind, processes}
   @rows ["enqueued alone", "taken and settled alone", "all at the same time"]

@@ -38,7 +38,7 @@ optional = [
   nats:
     {PaymentQueue.NatsServer.program() != nil,
      "there is no nats-server 2.10.27 or newer (bin/setup fetches one; NATS_SERVER names one)",
-     "PaymentQueue.ConformanceTest (nats), the tests of PaymentQueue.Nats", nil},
+     "PaymentQueue.ConformanceTest (nats), the tests of PaymentQueue.Nats, one test of PaymentQueue.SoakTest", nil},
   # Where telemetry is there, what happens without it cannot be seen.
   without_telemetry:
     {not loaded?.(:telemetry), "telemetry is on the code path", "PaymentQueue.WithoutTelemetryTest", nil}

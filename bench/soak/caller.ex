@@ -150,6 +150,10 @@ defmodule PaymentQueue.Soak.Caller do
   # A disk that has not answered in time has said nothing.
   defp refused(context, {:storage, :timeout}, ids), do: Ledger.count(context.ledger, :unsure, length(ids))
 
+  # Nor has a server.
+  defp refused(%{kind: %{place: :nats}} = context, :queue_unavailable, ids),
+    do: Ledger.count(context.ledger, :unsure, length(ids))
+
   defp refused(context, reason, ids) do
     case @reasons do
       %{^reason => counter} -> Ledger.count(context.ledger, counter)

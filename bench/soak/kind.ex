@@ -5,21 +5,23 @@ defmodule PaymentQueue.Soak.Kind do
   """
 
   @enforce_keys [:name, :about]
-  defstruct [:name, :about, start: [], items: [], consumers: :workers, needs: nil]
+  defstruct [:name, :about, place: :memory, start: [], items: [], consumers: :workers, needs: nil]
 
   @typedoc """
+  * `place`: where its items are
   * `start`: options of `PaymentQueue.start_link/1` on top of `base/0`
   * `items`: options of `PaymentQueue.enqueue/2` that callers give a random value; see `PaymentQueue.Soak.Caller`
   * `consumers`: the queue's own workers, processes that take, or a GenStage consumer
-  * `needs`: a module without which the kind cannot run here
+  * `needs`: without what the kind cannot run here: a module, or a server of NATS
   """
   @type t :: %__MODULE__{
           name: atom(),
           about: String.t(),
+          place: :memory | :disk | :nats,
           start: keyword(),
           items: [:delay | :priority | :key | :partition],
           consumers: :workers | :pullers | :stage,
-          needs: module() | nil
+          needs: module() | :nats_server | nil
         }
 
   # Small enough that queues get full, that items use up their attempts, and that dead letters overflow.
@@ -57,21 +59,54 @@ defmodule PaymentQueue.Soak.Kind do
         start: [backoff: [min: 20, max: 400]],
         items: [:delay]
       },
-      %__MODULE__{name: :async, about: "on disk, written behind", start: [durability: :async], items: [:delay]},
-      %__MODULE__{name: :sync, about: "on disk before :ok", start: [durability: :sync], items: [:delay]},
+      %__MODULE__{
+        name: :async,
+        about: "on disk, written behind",
+        place: :disk,
+        start: [durability: :async],
+        items: [:delay]
+      },
+      %__MODULE__{
+        name: :sync,
+        about: "on disk before :ok",
+        place: :disk,
+        start: [durability: :sync],
+        items: [:delay]
+      },
       %__MODULE__{name: :pulled, about: "parked takers, late acks", consumers: :pullers, items: [:delay]},
-      %__MODULE__{name: :staged, about: "a GenStage consumer", consumers: :stage, needs: GenStage}
+      %__MODULE__{name: :staged, about: "a GenStage consumer", consumers: :stage, needs: GenStage},
+      %__MODULE__{name: :nats, about: "in a NATS server", place: :nats, items: [:delay], needs: :nats_server},
+      %__MODULE__{
+        name: :nats_pulled,
+        about: "in a NATS server, parked takers, late acks",
+        place: :nats,
+        consumers: :pullers,
+        items: [:delay],
+        needs: :nats_server
+      }
     ]
   end
 
-  @doc "Whether the kind can run here."
-  @spec available?(t()) :: boolean()
-  def available?(%{needs: nil}), do: true
-  def available?(%{needs: module}), do: Code.ensure_loaded?(module)
+  @doc "Why the kind cannot run here, if it cannot."
+  @spec missing(t()) :: String.t() | nil
+  def missing(%{needs: nil}), do: nil
 
-  @doc "Whether items of this kind are on disk."
-  @spec durable?(t()) :: boolean()
-  def durable?(kind), do: Keyword.has_key?(kind.start, :durability)
+  def missing(%{needs: :nats_server}) do
+    cond do
+      PaymentQueue.NatsServer.program() == nil ->
+        "there is no nats-server 2.10.27 or newer (NATS_SERVER names one)"
+
+      not Code.ensure_loaded?(PaymentQueue.Nats.Native) ->
+        "the engine :nats was not built (PAYMENT_QUEUE_ENGINES=nats builds it)"
+
+      true ->
+        nil
+    end
+  end
+
+  def missing(%{needs: module}) do
+    unless Code.ensure_loaded?(module), do: "#{inspect(module)} is not on the code path"
+  end
 
   @doc "All options that a queue of this kind starts with, but for its name, its handler and its directory."
   @spec options(t()) :: keyword()

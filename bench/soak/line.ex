@@ -4,11 +4,12 @@ defmodule PaymentQueue.Soak.Line do
   started the line, which kills them, replaces them, and notices when one dies of anything else.
   """
 
-  alias PaymentQueue.Soak.{Caller, Fate, Handler, Kind, Ledger, Puller, Stage, Waiting}
+  alias PaymentQueue.Soak.{Caller, Fate, Handler, Kind, Ledger, Place, Puller, Stage, Waiting}
 
   @enforce_keys [:kind, :queue, :ledger, :seed, :start]
   defstruct @enforce_keys ++
               [
+                :server,
                 :tree,
                 :late,
                 :stage,
@@ -22,7 +23,7 @@ defmodule PaymentQueue.Soak.Line do
               ]
 
   @typedoc """
-  `start`: the options of its tree; `wanted`: pullers that there should be; `next_caller`: the number of the next one, for each has
+  `server`: what its `PaymentQueue.Soak.Place` needs; `start`: the options of its tree; `wanted`: pullers that there should be; `next_caller`: the number of the next one, for each has
   its own ids; `capacity`: in force now; `ceiling`: the largest capacity that may still show in the queue's size; `rate`: the most
   deliveries per window since the last quiet point.
   """
@@ -36,15 +37,10 @@ defmodule PaymentQueue.Soak.Line do
   def start(kind, seed, dir) do
     queue = queue(kind)
     ledger = Ledger.new(queue)
-    line = %__MODULE__{kind: kind, queue: queue, ledger: ledger, seed: seed, start: []}
-
-    line =
-      start_tree(%{
-        line
-        | start: start_options(line, dir),
-          wanted: if(kind.consumers == :pullers, do: @pullers, else: 0)
-      })
-
+    {place, server} = Place.make(kind, dir)
+    line = %__MODULE__{kind: kind, queue: queue, ledger: ledger, server: server, seed: seed, start: []}
+    wanted = if kind.consumers == :pullers, do: @pullers, else: 0
+    line = start_tree(%{line | start: start_options(line, place), wanted: wanted})
     line |> with_late() |> staff()
   end
 
@@ -66,13 +62,11 @@ defmodule PaymentQueue.Soak.Line do
     PaymentQueue.Supervisor.stop(line.queue)
     {:ok, _} = PaymentQueue.requeue_dead(line.queue)
     {:ok, _} = PaymentQueue.purge(line.queue)
-    :ok
+    Place.unmake(line.server)
   end
 
-  defp start_options(%{kind: kind} = line, dir) do
-    place = if Kind.durable?(kind), do: [dir: dir], else: []
-    [name: line.queue] ++ place ++ handler(line) ++ Kind.options(kind)
-  end
+  defp start_options(%{kind: kind} = line, place),
+    do: [name: line.queue] ++ place ++ handler(line) ++ Kind.options(kind)
 
   defp handler(%{kind: %{consumers: :workers}} = line) do
     function = if Kind.batch(line.kind) > 1, do: :many, else: :one

@@ -6,7 +6,7 @@ defmodule PaymentQueue.Soak.Program do
 
   import Bitwise
 
-  alias PaymentQueue.Soak.Kind
+  alias PaymentQueue.Soak.{Kind, Place}
 
   @type step ::
           {:wait, pos_integer()}
@@ -60,7 +60,8 @@ defmodule PaymentQueue.Soak.Program do
   defp step(dice, _kind, rand) when dice <= 998, do: with_number(rand, 10, &{:dequeue, &1})
 
   # Rarely: in such a round the ledger cannot know which items were removed.
-  defp step(_dice, _kind, rand), do: with_number(rand, 8, &if(&1 == 1, do: :purge, else: {:wait, &1}))
+  defp step(_dice, kind, rand),
+    do: with_number(rand, 8, &if(&1 == 1 and Place.purge_spares_in_flight?(kind), do: :purge, else: {:wait, &1}))
 
   defp configure(%{start: start}, rand) do
     {which, rand} = :rand.uniform_s(4, rand)

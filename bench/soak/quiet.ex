@@ -5,7 +5,7 @@ defmodule PaymentQueue.Soak.Quiet do
   ledger.
   """
 
-  alias PaymentQueue.Soak.{Audit, Caller, Kind, Ledger, Line, Payload, Recovery, Waiting}
+  alias PaymentQueue.Soak.{Audit, Caller, Kind, Ledger, Line, Payload, Place, Recovery, Waiting}
 
   @typedoc "`counts`: of the ledger since the last quiet point; `reopened`: whether a copy of its directory was looked at."
   @type findings :: %{
@@ -26,9 +26,6 @@ defmodule PaymentQueue.Soak.Quiet do
   # The disk's, for which such a time counts.
   @flush_ms 600_000
 
-  # Bytes that an item on disk counts beside its payload.
-  @own_bytes_on_disk 8
-
   @changing [:enqueued, :settled, :redelivered, :rejected_full, :dead, :dead_dropped, :purged]
 
   @doc "What `rest/3` starts from."
@@ -42,7 +39,7 @@ defmodule PaymentQueue.Soak.Quiet do
     line = settle_down(line)
     rest_ms = Waiting.now() - began
     {line, ids} = fill(line, last.point)
-    reopen? = Keyword.get(options, :reopen, false) and Kind.durable?(line.kind)
+    reopen? = Keyword.get(options, :reopen, false) and Place.directory?(line.kind)
     if reopen?, do: Recovery.check(line, ids)
     line = settle_down(line)
     Line.confirm(line)
@@ -60,7 +57,7 @@ defmodule PaymentQueue.Soak.Quiet do
     Audit.run(line.ledger, %{before: last.info, now: now, dead: dead(line)})
     rate(line, Waiting.now() - last.at)
     consumers(line, now)
-    written(line, now.storage)
+    written(line, now[:storage])
     now
   end
 
@@ -69,8 +66,8 @@ defmodule PaymentQueue.Soak.Quiet do
       kind: line.kind.name,
       counts: Ledger.counts(line.ledger),
       changes: Map.new(@changing, &{&1, now[&1] - before[&1]}),
-      memory: now.memory,
-      disk: if(now.storage, do: now.storage.disk_bytes, else: 0),
+      memory: now[:memory] || 0,
+      disk: if(now[:storage], do: now.storage.disk_bytes, else: 0),
       violations: Ledger.violations(line.ledger)
     }
   end
@@ -124,15 +121,13 @@ defmodule PaymentQueue.Soak.Quiet do
     :ok = PaymentQueue.configure(line.queue, limit(line, point, room, size))
     {context, line} = Line.caller(line)
     ids = Caller.fill(context, room, size)
-    Audit.full(line.ledger, room, length(ids), PaymentQueue.stats(line.queue))
+    Audit.full(line.ledger, room, length(ids), Place.untaken(line.kind, PaymentQueue.stats(line.queue)))
     {line, ids}
   end
 
-  defp limit(_line, point, room, _size) when rem(point, 2) == 0, do: [capacity: room]
-
-  defp limit(line, _point, room, size) do
-    own = if Kind.durable?(line.kind), do: @own_bytes_on_disk, else: 0
-    [max_bytes: room * (size + own)]
+  defp limit(line, point, room, size) do
+    own = Place.own_bytes(line.kind)
+    if own == nil or rem(point, 2) == 0, do: [capacity: room], else: [max_bytes: room * (size + own)]
   end
 
   # --- the ledger's other side ---------------------------------------------------------------------------------------
@@ -158,13 +153,16 @@ defmodule PaymentQueue.Soak.Quiet do
   defp rate_limit(line), do: line.start[:rate_limit] || {0, 1}
 
   # The queue monitors each process that takes from it. Who is dead has to be forgotten.
-  defp consumers(line, info) do
+  defp consumers(line, %{consumers: known}) do
     # Beside the consumers of now: this process, which dequeues, and for a stage its producer and that one's holder.
     most = length(Line.consumers(line)) + 3
 
-    if info.consumers > most,
-      do: Line.violate(line, :monitors, "the queue knows #{info.consumers} consumers, #{most} at most live")
+    if known > most,
+      do: Line.violate(line, :monitors, "the queue knows #{known} consumers, #{most} at most live")
   end
+
+  # In NATS a queue does not say.
+  defp consumers(_line, _info), do: :ok
 
   defp written(_line, nil), do: :ok
   defp written(_line, %{state: :ok, unwritten: 0}), do: :ok

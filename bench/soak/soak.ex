@@ -25,9 +25,9 @@ defmodule PaymentQueue.Soak do
   end
 
   defp run(options) do
-    {kinds, missing} = Enum.split_with(options.kinds, &Kind.available?/1)
+    {kinds, missing} = Enum.split_with(options.kinds, &(Kind.missing(&1) == nil))
     IO.puts(Report.header(Machine.facts(), options))
-    for kind <- missing, do: IO.puts("skipped, because #{inspect(kind.needs)} is not on the code path: #{kind.name}")
+    for kind <- missing, do: IO.puts("skipped, because #{Kind.missing(kind)}: #{kind.name}")
 
     if kinds == [] do
       IO.puts(:stderr, "no kind of queue is left to run")

@@ -31,6 +31,16 @@ defmodule PaymentQueue.SoakTest do
     assert text =~ ~r/^soak: PASSED: [\d,]+ accepted items, 0 lost, 0 settled twice/m
   end
 
+  @tag :nats
+  test "runs queues in NATS, each with a server of its own, which ends with the soak" do
+    {status, text} = soak(["--minutes", "0.1", "--seed", "7", "--only", "nats", "--only", "nats_pulled"])
+    assert status == 0, text
+    for kind <- ~w(nats nats_pulled), do: assert(text =~ ~r/^\| #{kind} \| [1-9]/m)
+
+    for kind <- ~w(nats nats_pulled),
+        do: assert(PaymentQueue.Nats.look(:"soak_#{kind}") == {:error, :queue_unavailable})
+  end
+
   test "reports an item that somebody has stolen, with the seed, and fails" do
     spawn_link(fn -> steal(:soak_delayed) end)
     seed = seed_without_purge(:delayed)

@@ -1,6 +1,6 @@
 defmodule PaymentQueue.NatsServer do
   @moduledoc false
-  # Real servers for tests, on free loopback ports. Each ends with the process that started it: a shell waits for the end of its
+  # Real servers for tests, benches and the soak, on free loopback ports. Each ends with the process that started it: a shell waits for the end of its
   # input, which is the port's.
 
   @doc "The program, or nil where there is none that a queue is opened on. The environment variable NATS_SERVER names it."
