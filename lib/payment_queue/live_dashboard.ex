@@ -93,7 +93,7 @@ defmodule PaymentQueue.LiveDashboard do
       waiting: info.queue_size,
       in_flight: info.in_flight,
       scheduled: info.scheduled,
-      full: round(100 * (info.queue_size + info.scheduled) / info.capacity),
+      full: Snapshot.full(info),
       done: change && Float.round(change.settled, 1),
       refused: change && Float.round(change.rejected_full, 1),
       wait_p99: ms(change[:wait_us][:p99]),

@@ -285,6 +285,17 @@ defmodule PaymentQueue.Nats do
     end
   end
 
+  @doc "What can be said of a queue now: `look/1`, or `here/1` with `connected: false`; nil if there is no such queue."
+  @spec report(atom()) :: map() | nil
+  def report(queue) do
+    with {:error, :queue_unavailable} <- look(queue), %{} = here <- here(queue) do
+      %{here | connected: false}
+    else
+      %{} = info -> %{info | connected: true}
+      {:error, :queue_unavailable} -> nil
+    end
+  end
+
   defp seen({waiting, in_flight, bytes, oldest, dead}, index) do
     here = local(index)
 

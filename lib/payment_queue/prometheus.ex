@@ -126,12 +126,8 @@ defmodule PaymentQueue.Prometheus do
   end
 
   defp read_far(queue) do
-    with {:error, :queue_unavailable} <- Nats.look(queue), %{} = here <- Nats.here(queue) do
-      [%{label: label(queue), info: %{here | connected: 0}}]
-    else
-      %{} = info -> [%{label: label(queue), info: %{info | connected: 1}}]
-      {:error, :queue_unavailable} -> []
-    end
+    for %{connected: connected} = info <- [Nats.report(queue)],
+        do: %{label: label(queue), info: %{info | connected: if(connected, do: 1, else: 0)}}
   end
 
   defp label(queue), do: [~s(queue="), queue |> Snapshot.label() |> escape(), ?"]

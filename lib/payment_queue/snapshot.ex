@@ -3,16 +3,34 @@ defmodule PaymentQueue.Snapshot do
   # One look at a queue, and what happened between two looks: the content of the dashboard, of `mix payment_queue.top` and
   # of the LiveDashboard page. Nothing is kept in between, so nobody pays for rates that nobody looks at.
 
-  alias PaymentQueue.{Histogram, Native, Options, Workers}
+  alias PaymentQueue.{Histogram, Native, Nats, Options, Workers}
 
   @counters [:enqueued, :settled, :redelivered, :rejected_full]
 
+  # What only a server knows, where it does not answer.
+  @unanswered %{
+    state: :offline,
+    queue_size: nil,
+    in_flight: nil,
+    scheduled: nil,
+    bytes: nil,
+    oldest_ms: nil,
+    dead: nil,
+    dead_dropped: nil
+  }
+  # What nobody counts for a queue in NATS.
+  @uncounted %{consumers: nil, memory: nil, wait_us: nil, handler_us: nil}
+
+  @typedoc """
+  `info`: with the keys of every queue; nil for what is not known of one in NATS, whose state is `:offline` if the servers do
+  not answer. `waits` and `holds`: nil for one in NATS.
+  """
   @type t :: %{
           queue: PaymentQueue.queue(),
           at_us: integer(),
           info: map(),
-          waits: Histogram.t(),
-          holds: Histogram.t(),
+          waits: Histogram.t() | nil,
+          holds: Histogram.t() | nil,
           workers: Workers.Pool.workers() | nil
         }
 
@@ -29,8 +47,8 @@ defmodule PaymentQueue.Snapshot do
   @type row :: %{
           queue: PaymentQueue.queue(),
           state: atom(),
-          queue_size: non_neg_integer(),
-          in_flight: non_neg_integer(),
+          queue_size: non_neg_integer() | nil,
+          in_flight: non_neg_integer() | nil,
           capacity: pos_integer()
         }
 
@@ -39,10 +57,23 @@ defmodule PaymentQueue.Snapshot do
   def take(queue) do
     at_us = System.monotonic_time(:microsecond)
 
+    with {info, waits, holds} <- read(queue),
+         do: %{queue: queue, at_us: at_us, info: info, waits: waits, holds: holds, workers: workers(queue)}
+  end
+
+  defp read(queue) do
     with %{} = info <- Native.info(queue), {waits, holds} <- Native.histograms(queue) do
-      %{queue: queue, at_us: at_us, info: info, waits: waits, holds: holds, workers: workers(queue)}
+      {info, waits, holds}
     else
-      {:error, :queue_unavailable} -> nil
+      {:error, :queue_unavailable} -> with %{} = info <- far(queue), do: {info, nil, nil}
+    end
+  end
+
+  defp far(queue) do
+    case Nats.report(queue) do
+      %{connected: true} = info -> Map.merge(info, @uncounted)
+      %{connected: false} = info -> info |> Map.merge(@uncounted) |> Map.merge(@unanswered)
+      nil -> nil
     end
   end
 
@@ -56,19 +87,30 @@ defmodule PaymentQueue.Snapshot do
   def all(node) when node == node(), do: for(queue <- queues(:all), snapshot = take(queue), do: snapshot)
   def all(node), do: :erpc.call(node, __MODULE__, :all, [], 10_000)
 
-  @doc "One line for each queue: atomic reads alone, so there may be many."
+  @doc "One line for each queue: atomic reads alone, so there may be many; one question to the servers for each in NATS."
   @spec overview([PaymentQueue.queue()]) :: [row()]
-  def overview(queues) do
-    for queue <- queues, %{} = stats <- [Native.stats(queue)] do
-      %{
-        queue: queue,
-        state: Native.state(queue),
-        queue_size: stats.queue_size,
-        in_flight: stats.in_flight,
-        capacity: queue |> Native.settings() |> Options.setting(:capacity)
-      }
-    end
+  def overview(queues), do: for(queue <- queues, row = row(queue, Native.stats(queue)), do: row)
+
+  defp row(queue, %{queue_size: queue_size, in_flight: in_flight}) do
+    %{
+      queue: queue,
+      state: Native.state(queue),
+      queue_size: queue_size,
+      in_flight: in_flight,
+      capacity: queue |> Native.settings() |> Options.setting(:capacity)
+    }
   end
+
+  defp row(queue, {:error, :queue_unavailable}) do
+    with %{} = info <- far(queue),
+         do: info |> Map.take([:state, :queue_size, :in_flight, :capacity]) |> Map.put(:queue, queue)
+  end
+
+  @doc "How much of the room for items is taken, in percent; nil where that is not known."
+  @spec full(map()) :: non_neg_integer() | nil
+  def full(%{queue_size: nil}), do: nil
+  def full(%{engine: :nats} = info), do: round(100 * (info.queue_size + info.in_flight) / info.capacity)
+  def full(info), do: round(100 * (info.queue_size + info.scheduled) / info.capacity)
 
   @doc "What happened between two snapshots of a queue."
   @spec change(t(), t()) :: change()
@@ -82,6 +124,7 @@ defmodule PaymentQueue.Snapshot do
     })
   end
 
+  defp percentiles(nil, nil), do: nil
   defp percentiles(earlier, later), do: earlier |> Histogram.between(later) |> Histogram.percentiles()
 
   @doc """
@@ -103,7 +146,7 @@ defmodule PaymentQueue.Snapshot do
 
   @doc "The queues to show: the ones asked for, or all there are, in the order of their names."
   @spec queues(:all | [PaymentQueue.queue()]) :: [PaymentQueue.queue()]
-  def queues(:all), do: sort(Native.queues())
+  def queues(:all), do: sort(PaymentQueue.queues())
   def queues(names), do: names
 
   @doc "In the order of their names."

@@ -94,9 +94,13 @@ defmodule PaymentQueue.Top do
       at: DateTime.utc_now(),
       queues: snapshots,
       shown: shown,
-      dead: if(shown, do: Snapshot.dead_letters(shown, @dead_shown), else: [])
+      dead: Enum.find_value(snapshots, [], &if(&1.queue == shown, do: dead(&1)))
     }
   end
+
+  # Not of a server that does not answer.
+  defp dead(%{info: %{dead: none}}) when none in [nil, 0], do: []
+  defp dead(%{queue: queue}), do: Snapshot.dead_letters(queue, @dead_shown)
 
   @doc false
   @spec queue_option(term()) :: {:ok, String.t() | nil} | {:error, String.t()}

@@ -88,7 +88,7 @@ defmodule PaymentQueue.Bench.ReportTest do
     end
 
     test "of a report follows its schema" do
-      content = report() |> JsonReport.encode() |> decode()
+      content = report() |> JsonReport.encode() |> PaymentQueue.JsonReader.decode!()
 
       assert %{"schema" => "payment_queue.bench/1", "facts" => %{"OTP" => "25"}, "verdict" => verdict} = content
       assert verdict =~ "1 of 2 goals"
@@ -183,20 +183,4 @@ defmodule PaymentQueue.Bench.ReportTest do
 
     assert Core.parse_median!(estimates) == 51.0
   end
-
-  # The newer of the platform's own readers, or the one that bin/setup installs where there is none.
-  defp decode(iodata) do
-    text = IO.iodata_to_binary(iodata)
-
-    case Enum.find([:json, :jiffy], &Code.ensure_loaded?/1) do
-      :json -> apply(:json, :decode, [text]) |> nulls()
-      :jiffy -> apply(:jiffy, :decode, [text, [:return_maps, :use_nil]])
-      nil -> flunk("neither OTP's json nor erlang-jiffy is there: bin/setup installs it")
-    end
-  end
-
-  defp nulls(:null), do: nil
-  defp nulls(%{} = map), do: Map.new(map, fn {key, value} -> {key, nulls(value)} end)
-  defp nulls(list) when is_list(list), do: Enum.map(list, &nulls/1)
-  defp nulls(value), do: value
 end

@@ -3,20 +3,8 @@ defmodule PaymentQueue.DashboardTest do
 
   import ExUnit.CaptureLog
 
-  alias PaymentQueue.Dashboard
   alias PaymentQueue.Dashboard.Csrf
-
-  @json_libraries [:jiffy, Jason, JSON, :json]
-  @compile {:no_warn_undefined, @json_libraries}
-
-  defp decode(json) do
-    cond do
-      Code.ensure_loaded?(JSON) -> JSON.decode!(json)
-      Code.ensure_loaded?(:json) -> :json.decode(json)
-      Code.ensure_loaded?(Jason) -> Jason.decode!(json)
-      true -> :jiffy.decode(json, [:return_maps, :use_nil])
-    end
-  end
+  alias PaymentQueue.{Dashboard, JsonReader}
 
   defp request(method, path, params \\ %{}, headers \\ %{}),
     do: %{method: method, path: path, params: params, headers: headers, base: "/queues", secure: false}
@@ -37,11 +25,11 @@ defmodule PaymentQueue.DashboardTest do
   defp operate(config, page, params, who, more \\ %{}) do
     headers = Map.merge(%{"cookie" => page.cookie, "x-csrf-token" => page.token}, more)
     {:ok, status, _, body} = Dashboard.respond(config, request("POST", ["operations"], params, headers), who)
-    {status, decode(IO.iodata_to_binary(body))["message"]}
+    {status, JsonReader.decode!(body)["message"]}
   end
 
   defp next({text, stream}), do: {event(text), stream}
-  defp event(text), do: text |> IO.iodata_to_binary() |> String.replace_prefix("data: ", "") |> decode()
+  defp event(text), do: text |> IO.iodata_to_binary() |> String.replace_prefix("data: ", "") |> JsonReader.decode!()
 
   defp events(config, queue, who \\ false) do
     {:events, headers, stream} =

@@ -63,6 +63,8 @@ defmodule PaymentQueue.Dashboard.Events do
     do: Map.new(change, fn {key, value} -> {key, if(is_float(value), do: Float.round(value, 1), else: value)} end)
 
   defp dead(_events, nil), do: {nil, nil}
+  # Nobody knows. The page keeps what it shows.
+  defp dead(events, %{info: %{dead: nil}}), do: {nil, events.dead_seen}
 
   defp dead(events, %{queue: queue, info: %{dead: dead, dead_dropped: dropped}}) do
     case events.dead_seen do

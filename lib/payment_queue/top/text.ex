@@ -55,7 +55,7 @@ defmodule PaymentQueue.Top.Text do
       to_string(info.state),
       count(info.queue_size),
       count(info.in_flight),
-      percent(info.queue_size + info.scheduled, info.capacity),
+      info |> Snapshot.full() |> percent(),
       rate(change[:enqueued]),
       rate(change[:settled]),
       rate(change[:rejected_full]),
@@ -91,7 +91,7 @@ defmodule PaymentQueue.Top.Text do
       {"wait", times(change[:wait_us])},
       {"handler", times(change[:handler_us])},
       {"waiting",
-       "oldest #{duration(info.oldest_ms * 1_000)}, #{count(info.scheduled)} scheduled, room for #{count(info.capacity)}"},
+       "oldest #{info.oldest_ms |> us() |> duration()}, #{count(info.scheduled)} scheduled, room for #{count(info.capacity)}"},
       {"consumers", "#{count(info.consumers)}, of which #{count(info.parked)} parked"},
       {"memory", "#{bytes(info.memory)}, payload #{bytes(info.bytes)} of #{bytes(info.max_bytes)}"},
       {"so far",
@@ -108,10 +108,15 @@ defmodule PaymentQueue.Top.Text do
 
   # --- numbers ---------------------------------------------------------------------------------------------------------
 
+  defp count(nil), do: "–"
   defp count(n) when n < 1_000_000, do: n |> Integer.to_string() |> String.replace(~r/\B(?=(\d{3})+$)/, ",")
   defp count(n), do: "#{Float.round(n / 1_000_000, 1)}M"
 
-  defp percent(n, all), do: "#{round(100 * n / all)}%"
+  defp percent(nil), do: "–"
+  defp percent(n), do: "#{n}%"
+
+  defp us(nil), do: nil
+  defp us(ms), do: ms * 1_000
 
   defp rate(nil), do: "–"
   defp rate(n) when n < 10, do: n |> Float.round(1) |> Float.to_string() |> String.replace_suffix(".0", "")
@@ -120,6 +125,7 @@ defmodule PaymentQueue.Top.Text do
   defp duration(nil), do: "–"
   defp duration(us), do: scaled(us, [{"µs", 1_000}, {"ms", 1_000}, {"s", 60}, {"min", 60}, {"h", 24}, {"d", :infinity}])
 
+  defp bytes(nil), do: "–"
   defp bytes(n), do: scaled(n, [{"B", 1_024}, {"KiB", 1_024}, {"MiB", 1_024}, {"GiB", :infinity}])
 
   # `:infinity` sorts after every number.
@@ -135,7 +141,7 @@ defmodule PaymentQueue.Top.Text do
 
   # What is coloured is also said in words or numbers.
   defp colour(padded, "STATE", "paused"), do: ["\e[33m", padded, "\e[0m"]
-  defp colour(padded, "STATE", "closed"), do: ["\e[31m", padded, "\e[0m"]
+  defp colour(padded, "STATE", state) when state in ["closed", "offline"], do: ["\e[31m", padded, "\e[0m"]
 
   defp colour(padded, title, cell) when title in ["REFUSED/S", "DEAD"] and cell not in ["0", "–"],
     do: ["\e[31m", padded, "\e[0m"]

@@ -5,10 +5,10 @@ defmodule PaymentQueue.TelemetryLoggerTest do
   import ExUnit.CaptureLog
   import PaymentQueue.TelemetryListener
 
-  alias PaymentQueue.Telemetry
+  alias PaymentQueue.{JsonReader, Telemetry}
 
   @moduletag :telemetry
-  @compile {:no_warn_undefined, [:telemetry, JSON, :json, Jason]}
+  @compile {:no_warn_undefined, [:telemetry]}
 
   setup do
     on_exit(fn -> :telemetry.detach("payment_queue-default-logger") end)
@@ -55,19 +55,10 @@ defmodule PaymentQueue.TelemetryLoggerTest do
         end)
 
       assert [json] = Regex.run(~r/\{.*"enqueue:refused".*\}/, log)
-      assert %{"queue" => name, "reason" => "queue_full", "count" => 1} = decode(json)
+      assert %{"queue" => name, "reason" => "queue_full", "count" => 1} = JsonReader.decode!(json)
       assert name == to_string(queue)
     else
       assert_raise ArgumentError, ~r/JSON/, fn -> Telemetry.attach_default_logger(encode: true) end
-    end
-  end
-
-  defp decode(json) do
-    cond do
-      Code.ensure_loaded?(JSON) -> JSON.decode!(json)
-      Code.ensure_loaded?(:json) -> :json.decode(json)
-      Code.ensure_loaded?(Jason) -> Jason.decode!(json)
-      true -> :jiffy.decode(json, [:return_maps])
     end
   end
 end

@@ -116,7 +116,7 @@ function showQueue(queue) {
 
   set("t-waiting", format.count(info.queue_size));
   const meter = byId("t-meter");
-  Object.assign(meter, { max: settings.capacity, high: settings.capacity * 0.9, low: settings.capacity * 0.7, optimum: 0, value: info.queue_size + info.scheduled });
+  Object.assign(meter, { max: settings.capacity, high: settings.capacity * 0.9, low: settings.capacity * 0.7, optimum: 0, value: info.queue_size + (info.engine === "nats" ? info.in_flight : info.scheduled) });
   set("t-capacity", `room for ${format.count(settings.capacity)}`);
   set("t-in-flight", format.count(info.in_flight));
   set("t-scheduled", `${format.count(info.scheduled)} scheduled`);
@@ -142,7 +142,7 @@ function showQueue(queue) {
     ["Accepted", format.count(info.enqueued)], ["Done", format.count(info.settled)],
     ["Came back", format.count(info.redelivered)], ["Refused, full", format.count(info.rejected_full)],
     ["Purged", format.count(info.purged)],
-    ["Longest wait", format.duration(info.wait_us.max || null)], ["Longest in a handler", format.duration(info.handler_us.max || null)],
+    ["Longest wait", format.duration(info.wait_us?.max || null)], ["Longest in a handler", format.duration(info.handler_us?.max || null)],
   ]);
   facts("settings", [
     ["Memory of the queue", format.bytes(info.memory)], ["Payload waiting", format.bytes(info.bytes)],
@@ -150,8 +150,8 @@ function showQueue(queue) {
     ["Attempts per item", format.count(settings.max_attempts)], ["Dead letters kept", `at most ${format.count(settings.max_dead)}`],
   ]);
 
-  set("dead-note", info.dead === 0 ? "None." : info.dead > 20 ? `${format.count(info.dead)}; the oldest 20 are shown` : "");
-  byId("dead-scroll").hidden = info.dead === 0;
+  set("dead-note", info.dead === null ? "Not known: the servers do not answer." : info.dead === 0 ? "None." : info.dead > 20 ? `${format.count(info.dead)}; the oldest 20 are shown` : "");
+  byId("dead-scroll").hidden = !info.dead;
   if (TOKEN) showOperations(info, workers);
 }
 
@@ -164,7 +164,7 @@ function showState(label, now) {
 }
 
 function showOperations(info, workers) {
-  byId("operations").hidden = false;
+  byId("operations").hidden = info.state === "offline";
   set("pause", info.state === "running" ? "Pause" : info.state === "closed" ? "Open" : "Resume");
   byId("scale").hidden = !workers;
   const input = byId("workers-wanted");
@@ -173,7 +173,7 @@ function showOperations(info, workers) {
     input.dataset.target = `${shown} ${workers.target}`;
     input.value = workers.target;
   }
-  byId("requeue").hidden = info.dead === 0;
+  byId("requeue").hidden = !info.dead;
 }
 
 function facts(id, pairs) {
