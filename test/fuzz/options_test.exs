@@ -1,6 +1,7 @@
 defmodule PaymentQueue.Fuzz.OptionsTest do
   # Options and arguments of every call: accepted, or an ArgumentError that names what was wrong. A running queue keeps its items.
-  use PaymentQueue.QueueCase, async: true
+  # Not beside other tests: among the options are leases, which may be those of a queue of theirs.
+  use PaymentQueue.QueueCase, async: false
 
   alias PaymentQueue.Fuzz
 
