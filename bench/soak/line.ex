@@ -23,9 +23,9 @@ defmodule PaymentQueue.Soak.Line do
               ]
 
   @typedoc """
-  `server`: what its `PaymentQueue.Soak.Place` needs; `start`: the options of its tree; `wanted`: pullers that there should be; `next_caller`: the number of the next one, for each has
-  its own ids; `capacity`: in force now; `ceiling`: the largest capacity that may still show in the queue's size; `rate`: the most
-  deliveries per window since the last quiet point.
+  `server`: what its `PaymentQueue.Soak.Place` needs; `start`: the options of its tree; `wanted`: pullers that there should be;
+  `next_caller`: the number of the next one, for each has its own ids; `capacity`: in force now; `ceiling`: the largest capacity
+  that may still show in the queue's size; `rate`: the most deliveries per window since the last quiet point.
   """
   @type t :: %__MODULE__{}
 

@@ -21,8 +21,8 @@ defmodule PaymentQueue.Soak.Place do
   def make(%{place: :memory}, _dir), do: {[], nil}
   def make(%{place: :disk}, dir), do: {[dir: dir], nil}
 
-  def make(%{place: :nats}, dir) do
-    config = Path.join(dir, "nats.conf")
+  def make(%{place: :nats, name: name}, dir) do
+    config = Path.join(dir, "#{name}.conf")
     File.write!(config, "max_payload: #{@nats_payload}\n")
     server = NatsServer.start(["-c", config])
     {[engine: {:nats, servers: [server.address], replicas: 1, ack_wait: @ack_wait_ms}], server}
@@ -51,9 +51,7 @@ defmodule PaymentQueue.Soak.Place do
   def untaken(%{place: :nats}, stats), do: %{queue_size: stats.queue_size + stats.in_flight, in_flight: 0}
   def untaken(_kind, stats), do: stats
 
-  @doc """
-  Bytes that an item counts beside its payload; nil where only the server knows.
-  """
+  @doc "Bytes that an item counts beside its payload; nil where only the server knows."
   @spec own_bytes(Kind.t()) :: non_neg_integer() | nil
   def own_bytes(%{place: :memory}), do: 0
   def own_bytes(%{place: :disk}), do: @own_bytes_on_disk
