@@ -106,11 +106,15 @@ defmodule PaymentQueue.Snapshot do
          do: info |> Map.take([:state, :queue_size, :in_flight, :capacity]) |> Map.put(:queue, queue)
   end
 
-  @doc "How much of the room for items is taken, in percent; nil where that is not known."
+  @doc "Items that take up room of the capacity; nil where that is not known."
+  @spec taken(map()) :: non_neg_integer() | nil
+  def taken(%{queue_size: nil}), do: nil
+  def taken(%{engine: :nats} = info), do: info.queue_size + info.in_flight
+  def taken(info), do: info.queue_size + info.scheduled
+
+  @doc "The same in percent."
   @spec full(map()) :: non_neg_integer() | nil
-  def full(%{queue_size: nil}), do: nil
-  def full(%{engine: :nats} = info), do: round(100 * (info.queue_size + info.in_flight) / info.capacity)
-  def full(info), do: round(100 * (info.queue_size + info.scheduled) / info.capacity)
+  def full(info), do: with(taken when taken != nil <- taken(info), do: round(100 * taken / info.capacity))
 
   @doc "What happened between two snapshots of a queue."
   @spec change(t(), t()) :: change()

@@ -42,7 +42,10 @@ defmodule PaymentQueue.Nats.LooksTest do
     stream = Events.new([queue], queue, true)
     {event, stream} = event(stream)
     assert %{"queues" => [%{"state" => "running"}], "dead" => [%{"payload" => ":first"}], "queue" => shown} = event
-    assert %{"info" => %{"dead" => 1, "memory" => nil}, "settings" => %{"capacity" => 8}, "change" => nil} = shown
+
+    assert %{"info" => %{"dead" => 1, "memory" => nil}, "settings" => %{"capacity" => 8}, "taken" => 2, "change" => nil} =
+             shown
+
     {event, _stream} = event(stream)
     assert %{"change" => %{"settled" => 0.0, "wait_us" => nil}} = event["queue"]
     assert top_row(queue) =~ ~r/running .* –  .* 1 +1$/

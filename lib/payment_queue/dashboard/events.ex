@@ -54,6 +54,7 @@ defmodule PaymentQueue.Dashboard.Events do
     |> Map.merge(%{
       info: Map.drop(snapshot.info, @settings),
       settings: Map.take(snapshot.info, @settings),
+      taken: Snapshot.taken(snapshot.info),
       workers: snapshot.workers,
       change: previous && previous |> Snapshot.change(snapshot) |> rounded()
     })

@@ -109,14 +109,14 @@ function queueButton({ id, label }) {
 }
 
 function showQueue(queue) {
-  const { info, settings, workers, change } = queue;
+  const { info, settings, taken, workers, change } = queue;
   set("name", queue.label);
   document.title = `${queue.label}: ${format.count(info.queue_size)} waiting`;
   showState(queue.label, info.state);
 
   set("t-waiting", format.count(info.queue_size));
   const meter = byId("t-meter");
-  Object.assign(meter, { max: settings.capacity, high: settings.capacity * 0.9, low: settings.capacity * 0.7, optimum: 0, value: info.queue_size + (info.engine === "nats" ? info.in_flight : info.scheduled) });
+  Object.assign(meter, { max: settings.capacity, high: settings.capacity * 0.9, low: settings.capacity * 0.7, optimum: 0, value: taken ?? 0 });
   set("t-capacity", `room for ${format.count(settings.capacity)}`);
   set("t-in-flight", format.count(info.in_flight));
   set("t-scheduled", `${format.count(info.scheduled)} scheduled`);

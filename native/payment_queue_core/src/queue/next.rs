@@ -62,6 +62,7 @@ impl PassBy {
         self.0 > 0
     }
 }
+
 impl<T: Clone + PartialEq> Queue<T> {
     /// The next item for a taker, which waits a little for a record that is just being published. `None`: this is all that the
     /// call looks for.
