@@ -167,6 +167,14 @@ fn survive<R>(f: impl FnOnce() -> R) -> Option<R> {
 
 /// The engine is not ours: a panic of it is an error of the disk, and must not end the thread.
 pub(crate) fn guarded<R>(f: impl FnOnce() -> Result<R, StorageError>) -> Result<R, StorageError> {
-    catch_unwind(AssertUnwindSafe(f))
-        .unwrap_or_else(|_| Err(StorageError::new(Reason::Failed, "the storage engine panicked")))
+    guarded_as(Reason::Failed, f)
+}
+
+/// A directory over which the engine panics while it opens it has bytes that the engine did not write.
+pub(crate) fn guarded_opening<R>(f: impl FnOnce() -> Result<R, StorageError>) -> Result<R, StorageError> {
+    guarded_as(Reason::Damaged, f)
+}
+
+fn guarded_as<R>(reason: Reason, f: impl FnOnce() -> Result<R, StorageError>) -> Result<R, StorageError> {
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| Err(StorageError::new(reason, "the storage engine panicked")))
 }

@@ -1,7 +1,7 @@
 //! A store: the handle through which callers accept, change and wait.
 
 use crate::change::Change;
-use crate::committer::{Committer, Shared, guarded};
+use crate::committer::{Committer, Shared, guarded, guarded_opening};
 use crate::directory::{self, Place};
 use crate::engine::Engine;
 use crate::error::{Reason, StorageError};
@@ -115,7 +115,8 @@ impl Opening {
     pub fn new(base: &Path, queue: &str) -> Result<Self, StorageError> {
         let place = Place::open(base, queue)?;
         precheck::check(&place.database())?;
-        let storage = guarded(|| Engine::open(&place.database())).inspect_err(|_| directory::tighten(place.path()))?;
+        let storage =
+            guarded_opening(|| Engine::open(&place.database())).inspect_err(|_| directory::tighten(place.path()))?;
         precheck::complete(&place.database())?;
         Self::with(place, Box::new(storage))
     }
@@ -125,7 +126,7 @@ impl Opening {
     /// # Errors
     /// The engine's.
     pub fn with(place: Place, mut storage: Box<dyn Storage>) -> Result<Self, StorageError> {
-        let epoch = guarded(|| storage.next_epoch())?;
+        let epoch = guarded_opening(|| storage.next_epoch())?;
         directory::tighten(place.path());
         let found = Found { items: 0, orphans: Vec::new() };
         Ok(Self { place, storage, first_id: epoch << EPOCH_SHIFT, found })
