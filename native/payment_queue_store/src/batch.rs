@@ -39,6 +39,14 @@ struct Entry {
     doubtful: bool,
 }
 
+/// A key that stays taken when its item is gone.
+#[derive(Debug)]
+pub(crate) struct KeptKey {
+    pub(crate) until_unix_ms: u64,
+    pub(crate) id: u64,
+    pub(crate) key: Vec<u8>,
+}
+
 /// Items that were handed over together, and the ticket of whoever waits for them.
 #[derive(Debug)]
 struct Waiting<T> {
@@ -52,11 +60,12 @@ pub(crate) struct Batch<T> {
     entries: Vec<Entry>,
     by_id: HashMap<u64, usize, BuildHasherDefault<Spread>>,
     waiting: Vec<Waiting<T>>,
+    keys: Vec<KeptKey>,
 }
 
 impl<T> Batch<T> {
     pub(crate) fn new() -> Self {
-        Self { entries: Vec::new(), by_id: HashMap::default(), waiting: Vec::new() }
+        Self { entries: Vec::new(), by_id: HashMap::default(), waiting: Vec::new(), keys: Vec::new() }
     }
 
     /// Takes an accepted item in.
@@ -90,9 +99,13 @@ impl<T> Batch<T> {
         }
     }
 
+    pub(crate) fn keep_key(&mut self, kept: KeptKey) {
+        self.keys.push(kept);
+    }
+
     #[cfg(test)]
     fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.by_id.is_empty() && self.waiting.is_empty()
+        self.entries.is_empty() && self.by_id.is_empty() && self.waiting.is_empty() && self.keys.is_empty()
     }
 
     pub(crate) fn has_rows(&self) -> bool {
@@ -100,13 +113,19 @@ impl<T> Batch<T> {
     }
 
     pub(crate) fn rows(&self) -> impl Iterator<Item = Row<'_>> {
-        self.entries.iter().flat_map(|entry| {
+        let entries = self.entries.iter().flat_map(|entry| {
             let id = entry.id;
             let item = entry.record.as_ref().map(|record| Row::Item { id, value: record.value() });
             let state = entry.state.as_ref().map(|value| Row::State { id, value });
             let removal = entry.removed.then_some(Row::Remove { id });
             item.into_iter().chain(state).chain(removal)
-        })
+        });
+        let keys = self.keys.iter().map(|KeptKey { until_unix_ms, id, key }| Row::Key {
+            until_unix_ms: *until_unix_ms,
+            id: *id,
+            key,
+        });
+        entries.chain(keys)
     }
 
     /// All was written: nothing is left to do. Gives the tickets, in order, with their items.
@@ -119,6 +138,7 @@ impl<T> Batch<T> {
         });
         let tickets: Vec<_> = tickets.collect();
         self.entries.clear();
+        self.keys.clear();
         tickets
     }
 
@@ -164,6 +184,7 @@ mod tests {
             Row::Item { id, .. } => ('i', id),
             Row::State { id, .. } => ('s', id),
             Row::Remove { id } => ('r', id),
+            Row::Key { id, .. } => ('k', id),
         };
         batch.rows().map(kind).collect()
     }
@@ -188,6 +209,20 @@ mod tests {
         assert!(!batch.has_rows());
         assert!(!batch.is_empty());
         assert!(batch.written().is_empty());
+        assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn a_kept_key_is_written_though_its_item_never_was_and_again_after_a_failure() {
+        let mut batch: Batch<()> = Batch::new();
+        batch.insert(1, record(b"a"));
+        batch.keep_key(KeptKey { until_unix_ms: 9, id: 1, key: b"key".to_vec() });
+        batch.change(1, removed());
+        assert_eq!(shape(&batch), [('k', 1)]);
+        batch.failed();
+        assert!(batch.has_rows());
+        assert_eq!(shape(&batch), [('k', 1)]);
+        batch.written();
         assert!(batch.is_empty());
     }
 

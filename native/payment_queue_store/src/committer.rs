@@ -5,7 +5,7 @@
 use crate::batch::Batch;
 use crate::error::{Reason, StorageError};
 use crate::inbox::{Inbox, Op};
-use crate::record::Record;
+use crate::record::{Record, now_unix_ms};
 use crate::storage::Storage;
 use crate::store::{Durability, Settings};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -69,6 +69,7 @@ impl<T: Send> Committer<T> {
                     Op::Insert { id, record } => self.batch.insert(id, record),
                     Op::InsertFor { first_id, records, ticket } => self.batch.insert_for(first_id, records, ticket),
                     Op::Change { id, state } => self.batch.change(id, state),
+                    Op::KeepKey(kept) => self.batch.keep_key(kept),
                 }
             }
             self.work(load.stop);
@@ -134,7 +135,9 @@ impl<T: Send> Committer<T> {
         if self.untidy_since.is_some_and(|since| since.elapsed() >= HOUSEKEEPING_EVERY) {
             let more = survive(|| {
                 (self.tighten)();
-                self.storage.reclaim()
+                // After an error the storage is closed, and the next write says so.
+                let more_keys = self.storage.forget_keys(now_unix_ms()).unwrap_or(false);
+                self.storage.reclaim() || more_keys
             });
             self.untidy_since = more.unwrap_or(false).then(Instant::now);
         }

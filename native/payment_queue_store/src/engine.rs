@@ -1,4 +1,5 @@
-//! The storage engine: a fjall database with one keyspace of items, written once each, and one of their states, rewritten.
+//! The storage engine: a fjall database with one keyspace of items, written once each, one of their states, rewritten, and one of
+//! the keys that outlive their items, by the time at which they are free.
 //!
 //! Every batch says how durable it is to be: fjall's own default leaves it in the memory of this process. An item is removed by
 //! a full tombstone, not by fjall's cheaper `remove_weak`, which is for keys written once: after a failure, writes are repeated.
@@ -7,7 +8,7 @@ mod reclaim;
 
 use crate::directory;
 use crate::error::{Reason, StorageError};
-use crate::storage::{Row, Rows, Storage};
+use crate::storage::{Keys, Row, Rows, Storage};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use reclaim::{Garbage, Reclaiming};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ pub struct Engine {
     reclaiming: Option<Reclaiming>,
     open: Option<Arc<Open>>,
     garbage: Garbage,
+    /// No key that is free before this time (Unix ms) need be looked for.
+    keys_forgotten: u64,
 }
 
 struct Open {
@@ -30,7 +33,13 @@ struct Open {
     items: Keyspace,
     states: Keyspace,
     meta: Keyspace,
+    keys: Keyspace,
 }
+
+/// Keys that are forgotten in one go.
+const FORGET: usize = 1_000;
+/// A key may be written that much later than the clock was read for it (ms). One that is later still is forgotten after the next opening.
+const KEYS_LATE: u64 = 60_000;
 
 impl Open {
     fn new(path: &Path) -> Result<Self, fjall::Error> {
@@ -38,12 +47,14 @@ impl Open {
         // What is in memory tables is in the queue's memory once more.
         let options = |mebibytes: u64| KeyspaceCreateOptions::default().max_memtable_size(mebibytes << 20);
         let keyspace = |name, mebibytes| database.keyspace(name, || options(mebibytes));
+        // In the order in which they came into the format: the engine numbers them.
         let (items, states, meta) = (keyspace("items", 16)?, keyspace("states", 8)?, keyspace("meta", 1)?);
-        Ok(Self { database, items, states, meta })
+        let keys = keyspace("keys", 8)?;
+        Ok(Self { database, items, states, meta, keys })
     }
 
-    fn keyspaces(&self) -> [&Keyspace; 3] {
-        [&self.items, &self.states, &self.meta]
+    fn keyspaces(&self) -> [&Keyspace; 4] {
+        [&self.items, &self.states, &self.meta, &self.keys]
     }
 
     /// Waits while the engine is behind with its tables. It would wait itself, but for ever if it has given up meanwhile.
@@ -84,10 +95,36 @@ impl Open {
                     batch.remove(&self.items, id.to_be_bytes());
                     batch.remove(&self.states, id.to_be_bytes());
                 }
+                Row::Key { until_unix_ms, id, key } => {
+                    // Nothing but a short life is certain.
+                    garbage.state(key.len());
+                    batch.insert(&self.keys, place_of_key(until_unix_ms, id), key);
+                }
             }
         }
         batch.commit()
     }
+
+    /// How many were forgotten of the first to be free between these times.
+    fn forget_keys(&self, from_unix_ms: u64, to_unix_ms: u64) -> Result<usize, fjall::Error> {
+        let free = self.keys.range(place_of_key(from_unix_ms, 0)..place_of_key(to_unix_ms, 0)).take(FORGET);
+        let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
+        let mut forgotten = 0;
+        for row in free {
+            batch.remove(&self.keys, row.key()?);
+            forgotten += 1;
+        }
+        if forgotten > 0 {
+            self.wait_for_tables()?;
+            batch.commit()?;
+        }
+        Ok(forgotten)
+    }
+}
+
+/// By time, and each once.
+fn place_of_key(until_unix_ms: u64, id: u64) -> [u8; 16] {
+    (u128::from(until_unix_ms) << 64 | u128::from(id)).to_be_bytes()
 }
 
 impl Engine {
@@ -104,7 +141,13 @@ impl Engine {
     /// assert_eq!(engine.next_epoch(), Ok(1));
     /// ```
     pub fn open(path: &Path) -> Result<Self, StorageError> {
-        let mut engine = Self { path: path.to_owned(), reclaiming: None, open: None, garbage: Garbage::default() };
+        let mut engine = Self {
+            path: path.to_owned(),
+            reclaiming: None,
+            open: None,
+            garbage: Garbage::default(),
+            keys_forgotten: 0,
+        };
         engine.reopen()?;
         Ok(engine)
     }
@@ -182,8 +225,31 @@ impl Storage for Engine {
             live += value.map_or(0, <[u8]>::len) as u64;
             see(id, value, state)
         })?;
-        self.garbage = Garbage::of(directory::disk_bytes(&self.path), items, live);
+        let disk_bytes = directory::disk_bytes(&self.path).saturating_sub(open.keys.disk_space());
+        self.garbage = Garbage::of(disk_bytes, items, live);
         Ok(())
+    }
+
+    fn read_keys(&mut self, see: &mut Keys<'_>) -> Result<(), StorageError> {
+        let Some(open) = &self.open else {
+            return Err(StorageError::new(Reason::Failed, "the database is closed after an error"));
+        };
+        for row in open.keys.iter() {
+            let (place, key) = row.into_inner().map_err(|error| StorageError::engine("reading the keys", &error))?;
+            let until = place.first_chunk().map(|until| u64::from_be_bytes(*until));
+            see(until.ok_or_else(|| StorageError::new(Reason::Damaged, "a key has no time"))?, &key)?;
+        }
+        Ok(())
+    }
+
+    fn forget_keys(&mut self, unix_ms: u64) -> Result<bool, StorageError> {
+        let from = self.keys_forgotten;
+        let forgotten = self.with("forgetting keys", |open, _| open.forget_keys(from, unix_ms))?;
+        if forgotten == FORGET {
+            return Ok(true);
+        }
+        self.keys_forgotten = unix_ms.saturating_sub(KEYS_LATE);
+        Ok(false)
     }
 
     fn next_epoch(&mut self) -> Result<u64, StorageError> {

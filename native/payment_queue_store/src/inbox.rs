@@ -1,6 +1,7 @@
 //! Where callers leave what is to be written, and what the committer takes in one grip. The lock is held for a few
 //! instructions on either side.
 
+use crate::batch::KeptKey;
 use crate::change::{Change, State};
 use crate::error::StorageError;
 use crate::record::Record;
@@ -11,6 +12,7 @@ pub(crate) enum Op<T> {
     Insert { id: u64, record: Record },
     InsertFor { first_id: u64, records: Vec<Record>, ticket: T },
     Change { id: u64, state: State },
+    KeepKey(KeptKey),
 }
 
 pub(crate) struct Load<T> {
@@ -103,6 +105,11 @@ impl<T> Inbox<T> {
         let mut contents = self.contents.lock();
         let position = contents.take_numbers(1);
         self.add(&mut contents, Op::Change { id, state: State { position, change } }, 0);
+    }
+
+    pub(crate) fn keep_key(&self, kept: KeptKey) {
+        let bytes = kept.key.len() as u64;
+        self.add(&mut self.contents.lock(), Op::KeepKey(kept), bytes);
     }
 
     fn add(&self, contents: &mut Contents<T>, op: Op<T>, bytes: u64) {

@@ -25,5 +25,5 @@ pub use external::atoms;
 pub use record::{Accepted, ID_BYTES, Record};
 pub use recovery::{Recovered, Where};
 pub use status::Status;
-pub use storage::{Row, Rows, Storage};
+pub use storage::{Keys, Row, Rows, Storage};
 pub use store::{Appended, Durability, Limits, Opening, Store};

@@ -22,29 +22,42 @@ const TRAILER: &[u8] = b"FJL\x03";
 const SECTOR: usize = 512;
 const END: usize = 1 + 8 + TRAILER.len();
 
-/// What every complete database has: fjall deletes a keyspace without this file as one that was never finished.
-const KEYSPACES: [&str; 4] =
-    ["keyspaces/0/current", "keyspaces/1/current", "keyspaces/2/current", "keyspaces/3/current"];
+/// The keyspaces of a complete database, the engine's own included.
+const KEYSPACES: usize = 5;
+/// Those of a database from the time before keys were kept, whose note is empty.
+const KEYSPACES_BEFORE: usize = 4;
 
-/// Says that the database was open once, with all its keyspaces.
+/// Says that the database was open once with all its keyspaces, and how many those are.
 const COMPLETE: &str = "complete";
 
 /// Notes that the database is complete.
 pub(crate) fn complete(database: &Path) -> Result<(), StorageError> {
     let path = database.join(COMPLETE);
-    let note = || match fs::File::create_new(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        file => file?.sync_all().and_then(|()| fs::File::open(database)?.sync_all()),
+    let note = KEYSPACES.to_string();
+    let write = || {
+        if fs::read(&path).is_ok_and(|noted| noted == note.as_bytes()) {
+            return Ok(());
+        }
+        fs::write(&path, &note)?;
+        fs::File::open(&path)?.sync_all()?;
+        fs::File::open(database)?.sync_all()
     };
-    note().map_err(|error| StorageError::io(&format!("making {}", path.display()), &error))
+    write().map_err(|error| StorageError::io(&format!("making {}", path.display()), &error))
+}
+
+/// How many keyspaces the database has for certain: none, if it was never open with all of them.
+fn noted_keyspaces(database: &Path) -> usize {
+    let Ok(note) = fs::read(database.join(COMPLETE)) else { return 0 };
+    let number = str::from_utf8(&note).ok().and_then(|note| note.parse().ok());
+    number.unwrap_or(KEYSPACES_BEFORE).min(KEYSPACES)
 }
 
 /// Checks every journal in the database's directory, and cuts the torn end of the last.
 pub(crate) fn check(database: &Path) -> Result<(), StorageError> {
-    if database.join(COMPLETE).exists()
-        && let Some(missing) = KEYSPACES.iter().find(|file| !database.join(file).exists())
-    {
-        return Err(incomplete(database, missing));
+    // fjall deletes a keyspace without this file as one that was never finished.
+    let mut files = (0..noted_keyspaces(database)).map(|keyspace| format!("keyspaces/{keyspace}/current"));
+    if let Some(missing) = files.find(|file| !database.join(file).exists()) {
+        return Err(incomplete(database, &missing));
     }
     let journals = journals(database)?;
     for (number, path) in journals.iter().enumerate() {

@@ -32,11 +32,23 @@ pub enum Row<'a> {
         /// Its number.
         id: u64,
     },
+    /// This key stays taken when its item is gone.
+    Key {
+        /// Until then.
+        until_unix_ms: u64,
+        /// The item's number.
+        id: u64,
+        /// The key.
+        key: &'a [u8],
+    },
 }
 
 /// Sees the rows of a storage: a number, the item's record (`None` for a state without an item), and its state, if it has one.
 /// An error stops the reading.
 pub type Rows<'a> = dyn FnMut(u64, Option<&[u8]>, Option<&[u8]>) -> Result<(), StorageError> + 'a;
+
+/// Sees the keys of a storage: until when each is taken, and the key. An error stops the reading.
+pub type Keys<'a> = dyn FnMut(u64, &[u8]) -> Result<(), StorageError> + 'a;
 
 /// A place that keeps rows. Writing is atomic: after a crash all rows of a call are there or none. Rows are true of the disk
 /// after they were written, so writing them once more changes nothing.
@@ -59,11 +71,23 @@ pub trait Storage: Send {
     /// The disk has not recovered.
     fn reopen(&mut self) -> Result<(), StorageError>;
 
-    /// Shows every row, by ascending number.
+    /// Shows every item and state, by ascending number.
     ///
     /// # Errors
     /// The disk's, or that of `see`.
     fn read(&mut self, see: &mut Rows<'_>) -> Result<(), StorageError>;
+
+    /// Shows every key, by ascending time.
+    ///
+    /// # Errors
+    /// The disk's, or that of `see`.
+    fn read_keys(&mut self, see: &mut Keys<'_>) -> Result<(), StorageError>;
+
+    /// Forgets keys that are free since before this time, some hundreds a call. `true`: there are more.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn forget_keys(&mut self, unix_ms: u64) -> Result<bool, StorageError>;
 
     /// Gives space back that nothing needs any more, if there is much of it. Called now and then; must not take long. `true`: it is
     /// at it, and is to be called again in a while.

@@ -1,5 +1,6 @@
 //! A store: the handle through which callers accept, change and wait.
 
+use crate::batch::KeptKey;
 use crate::change::Change;
 use crate::committer::{Committer, Shared, guarded, guarded_opening};
 use crate::directory::{self, Place};
@@ -142,6 +143,19 @@ impl Opening {
         Ok(self.found.items)
     }
 
+    /// Shows each key that was kept, by ascending Unix time (ms) until which it is taken. Some of these times may be over.
+    ///
+    /// # Errors
+    /// As [`recover`](Self::recover).
+    pub fn recover_keys(&mut self, see: &mut dyn FnMut(u64, &[u8])) -> Result<(), StorageError> {
+        guarded(|| {
+            self.storage.read_keys(&mut |until_unix_ms, key| {
+                see(until_unix_ms, key);
+                Ok(())
+            })
+        })
+    }
+
     /// Starts accepting. `tell` hears, on the store's own thread, of each ticket what became of its items: accepted (in the
     /// order of their numbers), or why not.
     ///
@@ -246,6 +260,24 @@ impl<T> Store<T> {
     /// ```
     pub fn change(&self, id: u64, change: Change) {
         self.shared.inbox.change(id, change);
+    }
+
+    /// Notes that a key stays taken until then, though its item may be gone. To be noted before that, so that the one is never on
+    /// disk without the other.
+    ///
+    /// ```
+    /// # use payment_queue_store::{Durability, Limits, Opening};
+    /// # let base = tempfile::tempdir().unwrap();
+    /// let opening = Opening::new(base.path(), "q").unwrap();
+    /// let store = opening.start(Durability::Async, Limits::default(), |(), _, _| {});
+    /// store.keep_key(7, b"payment 7", u64::MAX);
+    /// drop(store);
+    /// let mut keys = Vec::new();
+    /// Opening::new(base.path(), "q").unwrap().recover_keys(&mut |until, key| keys.push((until, key.to_vec()))).unwrap();
+    /// assert_eq!(keys, [(u64::MAX, b"payment 7".to_vec())]);
+    /// ```
+    pub fn keep_key(&self, id: u64, key: &[u8], until_unix_ms: u64) {
+        self.shared.inbox.keep_key(KeptKey { until_unix_ms, id, key: key.to_vec() });
     }
 
     /// [`change`](Self::change) for an item as the queue keeps it, number first.

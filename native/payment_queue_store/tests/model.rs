@@ -3,9 +3,9 @@
 
 mod support;
 
-use payment_queue_store::{Change, Durability, Opening, Place, Reason, Record, Row, Rows, Storage, StorageError};
+use payment_queue_store::{Change, Durability, Keys, Opening, Place, Reason, Record, Row, Rows, Storage, StorageError};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use support::*;
 
@@ -15,6 +15,7 @@ type Kept = BTreeMap<u64, (Option<Vec<u8>>, Option<Vec<u8>>)>;
 #[derive(Default)]
 struct Disk {
     kept: Kept,
+    keys: BTreeSet<(u64, u64, Vec<u8>)>,
     epoch: u64,
     failing: Option<Failing>,
     /// After a failure nothing is taken until it was opened again.
@@ -37,6 +38,7 @@ impl Disk {
                 Row::Item { id, value } => self.kept.entry(id).or_default().0 = Some(value.to_vec()),
                 Row::State { id, value } => self.kept.entry(id).or_default().1 = Some(value.to_vec()),
                 Row::Remove { id } => _ = self.kept.remove(&id),
+                Row::Key { until_unix_ms, id, key } => _ = self.keys.insert((until_unix_ms, id, key.to_vec())),
             }
         }
     }
@@ -81,6 +83,16 @@ impl Storage for Memory {
         kept.iter().try_for_each(|(id, (item, state))| see(*id, item.as_deref(), state.as_deref()))
     }
 
+    fn read_keys(&mut self, see: &mut Keys<'_>) -> Result<(), StorageError> {
+        let keys = self.0.lock().unwrap().keys.clone();
+        keys.iter().try_for_each(|(until, _, key)| see(*until, key))
+    }
+
+    fn forget_keys(&mut self, unix_ms: u64) -> Result<bool, StorageError> {
+        self.0.lock().unwrap().keys.retain(|(until, ..)| *until >= unix_ms);
+        Ok(false)
+    }
+
     fn next_epoch(&mut self) -> Result<u64, StorageError> {
         let mut disk = self.0.lock().unwrap();
         disk.epoch += 1;
@@ -95,6 +107,8 @@ enum Step {
     Append(u8),
     /// The nth item that is there gets this change.
     Change(usize, Change),
+    /// The nth item that is there is settled, and its key is kept.
+    SettleKeyed(usize, u8),
     Flush,
     Fail(bool),
     Heal,
@@ -117,6 +131,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => prop::collection::vec(any::<u8>(), 1..4).prop_map(Step::Submit),
         4 => any::<u8>().prop_map(Step::Append),
         8 => (any::<usize>(), changes()).prop_map(|(n, change)| Step::Change(n, change)),
+        2 => any::<(usize, u8)>().prop_map(|(n, key)| Step::SettleKeyed(n, key)),
         2 => Just(Step::Flush),
         1 => any::<bool>().prop_map(Step::Fail),
         1 => Just(Step::Heal),
@@ -134,6 +149,7 @@ fn run(steps: Vec<Step>, durability: Durability) {
     let opening = Opening::with(place, Box::new(memory.clone())).unwrap();
     let (store, told) = start(opening, durability);
     let mut model = Model::new();
+    let mut keys = Vec::new();
     for step in steps {
         match step {
             Step::Submit(payloads) => {
@@ -163,6 +179,14 @@ fn run(steps: Vec<Step>, durability: Durability) {
                     model.get_mut(&id).unwrap().1 = Some(change);
                 }
             }
+            Step::SettleKeyed(n, key) => {
+                let Some(id) = model.keys().nth(n % model.len().max(1)).copied() else { continue };
+                let until = u64::MAX - u64::from(key);
+                store.keep_key(id, &[key], until);
+                store.change(id, Change::Removed);
+                model.remove(&id);
+                keys.push((until, vec![key]));
+            }
             Step::Flush => _ = flush(&store, &told),
             Step::Fail(gets_through) => memory.0.lock().unwrap().failing = Some(Failing { gets_through }),
             Step::Heal => memory.0.lock().unwrap().failing = None,
@@ -172,10 +196,11 @@ fn run(steps: Vec<Step>, durability: Durability) {
     flush_when_back(&store, &told);
     assert_eq!(store.status().unwritten, 0);
     drop(store);
-    compare(base.path(), &memory, &model);
+    keys.sort();
+    compare(base.path(), &memory, &model, &keys);
 }
 
-fn compare(base: &std::path::Path, memory: &Memory, model: &Model) {
+fn compare(base: &std::path::Path, memory: &Memory, model: &Model, keys: &[(u64, Vec<u8>)]) {
     let place = Place::open(base, "q").unwrap();
     let mut opening = Opening::with(place, Box::new(memory.clone())).unwrap();
     let mut found = BTreeMap::new();
@@ -193,6 +218,9 @@ fn compare(base: &std::path::Path, memory: &Memory, model: &Model) {
         })
         .collect();
     assert_eq!(found, expected);
+    let mut found_keys = Vec::new();
+    opening.recover_keys(&mut |until, key| found_keys.push((until, key.to_vec()))).unwrap();
+    assert_eq!(found_keys, keys);
 }
 
 proptest! {

@@ -3,7 +3,7 @@
 mod support;
 
 use payment_queue_store::{
-    Change, Durability, Limits, Opening, Place, Reason, Record, Row, Rows, Storage, StorageError,
+    Change, Durability, Keys, Limits, Opening, Place, Reason, Record, Row, Rows, Storage, StorageError,
 };
 use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
@@ -45,7 +45,7 @@ impl Storage for Fragile {
         for row in rows {
             match row {
                 Row::Item { id, value } => _ = disk.items.insert(id, value.to_vec()),
-                Row::State { .. } => {}
+                Row::State { .. } | Row::Key { .. } => {}
                 Row::Remove { id } => _ = disk.items.remove(&id),
             }
         }
@@ -65,6 +65,16 @@ impl Storage for Fragile {
     fn read(&mut self, _see: &mut Rows<'_>) -> Result<(), StorageError> {
         self.come_to("read");
         Ok(())
+    }
+
+    fn read_keys(&mut self, _see: &mut Keys<'_>) -> Result<(), StorageError> {
+        self.come_to("read_keys");
+        Ok(())
+    }
+
+    fn forget_keys(&mut self, _unix_ms: u64) -> Result<bool, StorageError> {
+        self.come_to("forget_keys");
+        Ok(false)
     }
 
     fn reclaim(&mut self) -> bool {
