@@ -73,6 +73,28 @@ defmodule PaymentQueue.Durable do
 
   def await(answer, _timeout), do: answer
 
+  @doc """
+  The answer of a native call, as `await/2`. While an item with the same key is on its way to the disk, and may not get there,
+  nobody knows whether this one is a duplicate: then the call is tried again when that one is decided, `timeout` in all.
+  """
+  @spec await_decided((() -> answer | Native.storing() | Native.undecided()), timeout()) ::
+          :ok | {:error, {:storage, atom()}} | answer
+        when answer: term()
+  def await_decided(call, timeout), do: await_decided(call, timeout, deadline(timeout))
+
+  defp await_decided(call, left, deadline) do
+    case call.() do
+      {:undecided, token} -> with :ok <- stored(token, left), do: await_decided(call, left(deadline), deadline)
+      answer -> await(answer, left)
+    end
+  end
+
+  defp deadline(:infinity), do: :infinity
+  defp deadline(timeout), do: System.monotonic_time(:millisecond) + timeout
+
+  defp left(:infinity), do: :infinity
+  defp left(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)
+
   defp stored(token, timeout) do
     receive do
       {:payment_queue, :stored, ^token, :ok} -> :ok

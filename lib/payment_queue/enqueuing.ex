@@ -6,7 +6,7 @@ defmodule PaymentQueue.Enqueuing do
   alias PaymentQueue.Telemetry.Events
 
   # An error that names a mistake of the caller instead of a state of the queue.
-  @typep misuse :: {:error, :no_keys | :no_partition | :no_priority}
+  @typep misuse :: {:error, :no_keys | :no_priority}
 
   @max_key 1_024
 
@@ -78,10 +78,13 @@ defmodule PaymentQueue.Enqueuing do
 
   # Nil: there is no such queue in this VM.
   defp put(payload, how, call) do
-    case Native.enqueue_with(call.queue, payload, how) do
+    try_to_put = fn ->
+      with :large <- Native.enqueue_with(call.queue, payload, how), do: Payload.enqueue_large(call.queue, payload, how)
+    end
+
+    case Durable.await_decided(try_to_put, call.timeout) do
       {:error, :queue_unavailable} -> nil
-      :large -> call.queue |> Payload.enqueue_large(payload, how) |> Durable.await(call.timeout) |> answer(call)
-      answer -> answer |> Durable.await(call.timeout) |> answer(call)
+      answer -> answer(answer, call)
     end
   end
 
@@ -117,13 +120,7 @@ defmodule PaymentQueue.Enqueuing do
   @spec answer(:ok | Native.refusal() | misuse(), map()) :: :ok | Native.refusal()
   defp answer({:error, :no_keys}, call) do
     raise ArgumentError,
-          "option :key needs a queue that was started with unique_for: ms and without durability:, which " <>
-            "#{inspect(call.queue)} was not"
-  end
-
-  defp answer({:error, :no_partition}, call) do
-    raise ArgumentError,
-          "option :partition needs a queue that was started without durability:, which #{inspect(call.queue)} was not"
+          "option :key needs a queue that was started with unique_for: ms, which #{inspect(call.queue)} was not"
   end
 
   defp answer({:error, :no_priority}, call) do

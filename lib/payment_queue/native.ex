@@ -33,7 +33,6 @@ defmodule PaymentQueue.Native do
            | :payload_too_large
            | :duplicate
            | :no_keys
-           | :no_partition
            | :no_priority
            | {:storage, atom()}}
 
@@ -42,6 +41,10 @@ defmodule PaymentQueue.Native do
   `{:error, {:storage, reason}, detail}`, unless `cancel_wait/1` answers `:ok`.
   """
   @type storing :: {:storing, pos_integer()}
+  @typedoc """
+  An item with the same key is on its way to the disk: after the message of `t:storing/0` under this token, call again.
+  """
+  @type undecided :: {:undecided, pos_integer()}
   @type enqueued_many ::
           {:ok, non_neg_integer()}
           | {:more | :large, non_neg_integer(), [term()]}
@@ -81,11 +84,11 @@ defmodule PaymentQueue.Native do
   @spec enqueue(atom(), term()) :: :ok | storing() | refusal() | :large
   def enqueue(_queue, _payload), do: err()
 
-  @spec enqueue_with(atom(), term(), how()) :: :ok | storing() | refusal() | :large
+  @spec enqueue_with(atom(), term(), how()) :: :ok | storing() | undecided() | refusal() | :large
   def enqueue_with(_queue, _payload, _how), do: err()
 
   @doc "On a dirty scheduler. `bytes` is the payload itself (`:binary`) or its external term format (`:term`)."
-  @spec enqueue_large(atom(), binary(), format(), how()) :: :ok | storing() | refusal()
+  @spec enqueue_large(atom(), binary(), format(), how()) :: :ok | storing() | undecided() | refusal()
   def enqueue_large(_queue, _bytes, _format, _how), do: err()
 
   @doc "As `enqueue/2` does it."

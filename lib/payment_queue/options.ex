@@ -288,14 +288,6 @@ defmodule PaymentQueue.Options do
   defp place!(%{durability: :none, dir: nil} = config), do: config
   defp place!(%{durability: :none, dir: dir}), do: invalid!(:dir, dir, "nothing without durability: :async or :sync")
   defp place!(%{durability: durability, dir: nil}), do: invalid!(:durability, durability, ":none without dir:")
-
-  # The disk keeps neither yet.
-  defp place!(%{priorities: priorities}) when priorities > 1,
-    do: invalid!(:priorities, priorities, "1 with durability:")
-
-  defp place!(%{unique_for: unique_for}) when unique_for != nil,
-    do: invalid!(:unique_for, unique_for, "nil with durability:")
-
   defp place!(config), do: config
 
   # --- types -------------------------------------------------------------------------------------------------------

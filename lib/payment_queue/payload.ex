@@ -9,7 +9,7 @@ defmodule PaymentQueue.Payload do
   require Logger
 
   @doc "Enqueues what the short NIF call answered `:large` to."
-  @spec enqueue_large(atom(), term(), Native.how()) :: :ok | Native.storing() | Native.refusal()
+  @spec enqueue_large(atom(), term(), Native.how()) :: :ok | Native.storing() | Native.undecided() | Native.refusal()
   def enqueue_large(queue, payload, how) when is_binary(payload),
     do: Native.enqueue_large(queue, payload, :binary, how)
 

@@ -69,6 +69,31 @@ defmodule PaymentQueue.Durable.DiskTest do
     end
   end
 
+  test "nobody is a duplicate of an item that the disk then refuses", %{dir: dir} do
+    queue = queue!(durability: :sync, dir: dir, unique_for: 3_600_000, capacity: 100_000)
+    ballast = fill_up(dir)
+    File.rm!(ballast)
+    # Many at a time ask for each key, while the disk gets full.
+    enqueue = fn key -> PaymentQueue.enqueue({key, :binary.copy("x", 60_000)}, queue: queue, key: key) end
+
+    answers =
+      for key <- 1..400 do
+        answers = fn -> enqueue.(key) end |> List.duplicate(6) |> together() |> Enum.frequencies_by(&kind/1)
+        assert Map.get(answers, :ok, 0) <= 1
+        if answers[:duplicate], do: assert(answers.ok == 1)
+        answers
+      end
+
+    assert Enum.any?(answers, & &1[:duplicate]) and Enum.any?(answers, & &1[:storage])
+    accepted = for {%{ok: 1}, key} <- Enum.zip(answers, 1..400), do: key
+    assert PaymentQueue.info(queue).keys == length(accepted)
+    assert Enum.map(take_all(queue), &elem(&1, 0)) == accepted
+  end
+
+  defp kind(:ok), do: :ok
+  defp kind({:error, :duplicate}), do: :duplicate
+  defp kind({:error, {:storage, _}}), do: :storage
+
   test "a caller whose timeout ends gets an answer and no message later; one that dies leaves nothing behind", %{
     dir: dir
   } do

@@ -14,9 +14,12 @@ defmodule PaymentQueue.Durable.KillTest do
 
   # Prints `found n` for each item at the start, then `ready`. Then, under load, it writes to a file, by a system call each,
   # for what the VM has only in its own buffers dies with it: `accepted n` when the queue has answered (with :async, when it
-  # is flushed), `acking n` before an item is settled, and `settled n` when that is flushed.
+  # is flushed), `acking n` before an item is settled, `settled n` when that is flushed, and `broken ...` when an item is handed
+  # out that is not the next of its partition. Items of the producers 1 to 4 have a key, their number, and a partition, the producer.
   @load """
-  {:ok, _} = PaymentQueue.start_link(name: :q, dir: bindings[:dir], durability: bindings[:durability], capacity: 3_000, max_attempts: 60_000)
+  {:ok, _} =
+    PaymentQueue.start_link(name: :q, dir: bindings[:dir], durability: bindings[:durability], capacity: 3_000,
+      max_attempts: 60_000, unique_for: 3_600_000)
   lines = fn word, numbers -> for n <- numbers, do: [word, " ", Integer.to_string(n), "\\n"] end
 
   # A raw file belongs to the process that opened it.
@@ -31,7 +34,13 @@ defmodule PaymentQueue.Durable.KillTest do
   # What was to be retried after a millisecond is in sight as soon as it is due.
   in_sight = fn in_sight -> if PaymentQueue.info(:q).scheduled > 0, do: (receive do after 2 -> in_sight.(in_sight) end) end
   in_sight.(in_sight)
-  IO.write(lines.("found", for({n, _} <- PaymentQueue.peek(1_000_000, :q), do: n)))
+  found = for {n, _} <- PaymentQueue.peek(1_000_000, :q), do: n
+  IO.write(lines.("found", found))
+  producer = fn n -> n |> div(1_000_000) |> rem(1_000) end
+  # What waits and what was settled has its key still.
+  keyed = Enum.filter(bindings[:settled] ++ found, &(producer.(&1) in 1..4))
+  free = for n <- keyed, PaymentQueue.enqueue({n, "again"}, queue: :q, key: n) != {:error, :duplicate}, do: n
+  IO.write(lines.("free", free))
   IO.puts("ready")
 
   loop = fn loop, work, n -> work.(n); loop.(loop, work, n + 1) end
@@ -41,7 +50,7 @@ defmodule PaymentQueue.Durable.KillTest do
     fn n ->
       n = number.(producer, n)
 
-      case PaymentQueue.enqueue({n, :binary.copy("x", rem(n, 700))}, queue: :q) do
+      case PaymentQueue.enqueue({n, :binary.copy("x", rem(n, 700))}, queue: :q, key: n, partition: producer) do
         :ok -> flushed.() && say.("accepted", [n])
         {:error, :queue_full} -> full.()
       end
@@ -59,13 +68,29 @@ defmodule PaymentQueue.Durable.KillTest do
     end
   end
 
+  turns = :ets.new(:turns, [:public])
+
+  begin = fn n ->
+    line = producer.(n)
+    unless :ets.insert_new(turns, {{:out, line}}), do: say.("broken two at once", [n])
+    unless n >= :ets.lookup_element(turns, line, 2), do: say.("broken order", [n])
+    :ets.insert(turns, {line, n})
+  end
+
+  over = fn n -> :ets.delete(turns, {:out, producer.(n)}) end
+  for line <- 1..4, do: :ets.insert(turns, {line, 0})
+
   settle = fn _ ->
     {:ok, {n, _}, lease} = PaymentQueue.take(queue: :q, timeout: :infinity)
+    is_keyed = producer.(n) in 1..4
+    if is_keyed, do: begin.(n)
 
     if rem(n, 5) == 0 and PaymentQueue.attempt(lease) == 1 do
+      if is_keyed, do: over.(n)
       :ok = PaymentQueue.nack(lease, delay: 1)
     else
       say.("acking", [n])
+      if is_keyed, do: over.(n)
       :ok = PaymentQueue.ack(lease)
       :ok = PaymentQueue.flush(:q)
       say.("settled", [n])
@@ -85,7 +110,7 @@ defmodule PaymentQueue.Durable.KillTest do
       said =
         Enum.reduce(1..unquote(rounds), said, fn round, said ->
           file = Path.join(dir, "said_#{round}")
-          vm = ChildVm.start(@load, dir: dir, durability: unquote(durability), round: round, file: file)
+          vm = start(unquote(durability), dir, round, file, said)
           check(found(vm, []), said, round)
           let_pass(Enum.random(1..400))
           ChildVm.kill(vm)
@@ -94,7 +119,7 @@ defmodule PaymentQueue.Durable.KillTest do
         end)
 
       file = Path.join(dir, "said_last")
-      vm = ChildVm.start(@load, dir: dir, durability: unquote(durability), round: 0, file: file)
+      vm = start(unquote(durability), dir, 0, file, said)
       check(found(vm, []), said, :last)
       ChildVm.kill(vm)
       counts = Map.new(said, fn {word, numbers} -> {word, MapSet.size(numbers)} end)
@@ -103,13 +128,22 @@ defmodule PaymentQueue.Durable.KillTest do
     end
   end
 
+  # Of what was settled some, the youngest among them.
+  defp start(durability, dir, round, file, said) do
+    settled = said["settled"] |> Enum.sort(:desc) |> Enum.take(300)
+    ChildVm.start(@load, dir: dir, durability: durability, round: round, file: file, settled: settled)
+  end
+
   defp found(vm, numbers) do
     case ChildVm.line(vm) do
+      "free " <> n -> flunk("the key of #{n} is free, or the queue is full")
       "found " <> n -> found(vm, [String.to_integer(n) | numbers])
       "ready" -> numbers
       other -> if other =~ "[info]" or other == "", do: found(vm, numbers), else: flunk("the VM said #{inspect(other)}")
     end
   end
+
+  defp hear("broken " <> what, _said), do: flunk("not the next of its partition: #{what}")
 
   # A line that the kill cut in two says nothing.
   defp hear(line, said) do

@@ -83,6 +83,97 @@ defmodule PaymentQueue.Durable.RestartTest do
     end
   end
 
+  @tags_before """
+  {:ok, _} = start.(priorities: 3, unique_for: 3_600_000)
+  put = fn item, opts -> :ok = PaymentQueue.enqueue(item, [queue: :q] ++ opts) end
+  put.(:low, priority: 2, key: :low)
+  put.(:settled, key: :settled)
+  put.(:rejected, key: :rejected, partition: :r)
+  put.({:r, 2}, partition: :r)
+  for n <- 1..3, do: put.({:a, n}, partition: :a)
+  for n <- 1..2, do: put.({:b, n}, partition: :b, priority: 1)
+  put.({:b, :later}, partition: :b, delay: 600_000, key: {:b, :later})
+  put.(:purged, key: :purged, delay: 700_000)
+  for item <- [:settled, :rejected, {:r, 2}, {:a, 1}, {:b, 1}] do
+    {:ok, ^item, lease} = PaymentQueue.take(queue: :q)
+    case item do
+      :rejected -> :ok = PaymentQueue.reject(lease, :no)
+      {:a, 1} -> :ok = PaymentQueue.nack(lease, delay: 3_000)
+      {:b, 1} -> :in_flight
+      _ -> :ok = PaymentQueue.ack(lease)
+    end
+  end
+  :ok = PaymentQueue.flush(:q)
+  p.(PaymentQueue.info(:q) |> Map.take([:keys, :held, :queue_size, :in_flight, :scheduled, :dead]))
+  die.()
+  """
+
+  @tags_after """
+  {:ok, _} = start.(priorities: 3, unique_for: 3_600_000)
+  p.(PaymentQueue.info(:q) |> Map.take([:keys, :queue_size, :scheduled, :dead]))
+  p.(for key <- [:low, :settled, :rejected, {:b, :later}, :new], do: PaymentQueue.enqueue(:again, queue: :q, key: key, priority: 1))
+  take = fn timeout ->
+    with {:ok, item, lease} <- PaymentQueue.take(queue: :q, timeout: timeout), do: {{item, PaymentQueue.attempt(lease)}, lease}
+  end
+  {{{:b, 1}, 2}, b} = take.(0)
+  # The others of both partitions wait: for the one that is out, and for the one that comes back later.
+  p.(for _ <- 1..4, do: with({item, lease} <- take.(0), do: (:ok = PaymentQueue.ack(lease); item)))
+  :ok = PaymentQueue.ack(b)
+  p.(elem(take.(0), 0))
+  {:ok, 1} = PaymentQueue.requeue_dead(:q)
+  p.(elem(take.(0), 0))
+  # When its time has come, its partition goes on.
+  p.(for _ <- 1..3, do: with({item, lease} <- take.(60_000), do: (:ok = PaymentQueue.ack(lease); item)))
+  """
+
+  for durability <- [:sync, :async] do
+    test "#{durability}: keys, partitions and priorities are as they were", %{dir: dir} do
+      assert [before] = vm(dir, @tags_before, unquote(durability))
+      assert before == %{keys: 5, held: 2, queue_size: 4, in_flight: 1, scheduled: 3, dead: 1}
+
+      assert [info, again, taken, next, requeued, returned] = vm(dir, @tags_after, unquote(durability))
+      assert info == %{keys: 5, queue_size: 5, scheduled: 3, dead: 1}
+      duplicate = {:error, :duplicate}
+      assert again == [duplicate, duplicate, duplicate, duplicate, :ok]
+      assert taken == [{:again, 1}, {:low, 1}, :empty, :empty]
+      assert next == {{:b, 2}, 1}
+      assert requeued == {:rejected, 1}
+      assert returned == for(n <- 1..3, do: {{:a, n}, if(n == 1, do: 2, else: 1)})
+    end
+  end
+
+  test "keys are free when their time is over, though nobody was there, and unknown where none are kept", %{dir: dir} do
+    start = fn unique_for -> "{:ok, _} = start.(unique_for: #{inspect(unique_for)})\n" end
+
+    vm(
+      dir,
+      start.(1) <>
+        """
+        :ok = PaymentQueue.enqueue(:soon, queue: :q, key: :soon)
+        {:ok, :soon, _} = PaymentQueue.dequeue(queue: :q)
+        :ok = PaymentQueue.configure(:q, unique_for: 3_600_000)
+        :ok = PaymentQueue.enqueue(:long, queue: :q, key: :long)
+        {:ok, :long, _} = PaymentQueue.dequeue(queue: :q)
+        :ok = PaymentQueue.enqueue(:waits, queue: :q, key: :waits)
+        :ok = PaymentQueue.flush(:q)
+        die.()
+        """
+    )
+
+    keys = "p.(PaymentQueue.info(:q).keys)\n"
+    assert [0] = vm(dir, start.(nil) <> keys)
+
+    assert [2, [:ok, {:error, :duplicate}, {:error, :duplicate}]] =
+             vm(
+               dir,
+               start.(3_600_000) <>
+                 keys <>
+                 """
+                 p.(for key <- [:soon, :long, :waits], do: PaymentQueue.enqueue(key, queue: :q, key: key))
+                 """
+             )
+  end
+
   test "every kind of payload comes back as it was", %{dir: dir} do
     payloads = ~s'''
     [1, -1.5, 2 ** 100, :atom, "text", <<1::3>>, [], [1 | 2], {}, {:a, ["b"]}, %{a: %{"b" => ~D[2024-02-29]}}, nil,

@@ -132,10 +132,10 @@ defmodule PaymentQueue.Laws.UniqueTest do
   end
 
   test "nobody is a duplicate of an item that was refused" do
-    queue = queue!(unique_for: @hour, capacity: 1, max_payload_bytes: 10)
+    queue = queue!(unique_for: @hour, capacity: 1, max_payload_bytes: 100)
     assert put(queue, 1) == :ok
     assert put(queue, 2) == {:error, :queue_full}
-    assert PaymentQueue.enqueue(String.duplicate("x", 11), queue: queue, key: 2) == {:error, :payload_too_large}
+    assert PaymentQueue.enqueue(String.duplicate("x", 101), queue: queue, key: 2) == {:error, :payload_too_large}
     :ok = PaymentQueue.ack(take!(queue))
     assert put(queue, 2) == :ok
     {:error, :timeout} = PaymentQueue.drain(queue, timeout: 0)

@@ -93,11 +93,6 @@ defmodule PaymentQueue.OptionsTest do
           do: assert(refused(durability: :sync, dir: dir) =~ "the path of a directory")
     end
 
-    test "what the disk does not keep yet is refused" do
-      assert refused(durability: :sync, dir: "x", priorities: 2) =~ ":priorities: 2; allowed: 1 with durability:"
-      assert refused(durability: :async, dir: "x", unique_for: 5) =~ ":unique_for: 5; allowed: nil with durability:"
-    end
-
     test "options are a keyword list" do
       assert_raise ArgumentError, ~r/keyword list/, fn -> PaymentQueue.start_link(%{name: :a}) end
       assert_raise ArgumentError, ~r/keyword list/, fn -> PaymentQueue.start_link([:name]) end

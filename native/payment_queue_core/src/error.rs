@@ -21,6 +21,9 @@ pub enum Refusal {
     TooLarge,
     /// An item with the same key is on its way, or was not long ago.
     Duplicate,
+    /// An item with the same key is on its way in ([`Queue::reserve_room`](crate::Queue::reserve_room)): it may be accepted or
+    /// given up yet. Ask again.
+    Undecided,
     /// The item has a key, and the queue keeps none: its settings have no `unique_for_ms`.
     NoKeys,
     /// The settings have fewer priorities than that.
@@ -34,6 +37,7 @@ impl fmt::Display for Refusal {
             Self::Closed => "the queue is closed",
             Self::TooLarge => "the payload is larger than max_payload_bytes",
             Self::Duplicate => "the key is taken",
+            Self::Undecided => "the key is taken by an item that is not accepted yet",
             Self::NoKeys => "the queue keeps no keys",
             Self::NoPriority => "the queue has fewer priorities",
         })

@@ -48,6 +48,10 @@ pub enum Fate<'a> {
 pub trait Journal: Send + Sync {
     /// `payload` is the item's, as it was enqueued.
     fn note(&self, payload: &[u8], fate: Fate<'_>);
+
+    /// The item is about to be reported as removed or dead, and its key stays taken for this time from now on. Whoever keeps
+    /// both must not keep the end of the item without this.
+    fn keep_key(&self, _payload: &[u8], _key: &[u8], _for_ms: u64) {}
 }
 
 /// A queue's journal, if it has one.

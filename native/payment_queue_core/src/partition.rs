@@ -85,15 +85,19 @@ impl Partitions {
 
     /// Whether the item may be handed out. If not, `item` is called for it, and it is held.
     pub(crate) fn take_or_hold(&mut self, tag: u32, item: impl FnOnce() -> Item) -> bool {
-        let place = self.place(tag);
+        self.place(tag).older.is_none() || self.or_hold(item()).is_some()
+    }
+
+    /// As [`take_or_hold`](Self::take_or_hold), for an item at hand. `None`: it is held.
+    pub(crate) fn or_hold(&mut self, item: Item) -> Option<Item> {
+        let place = self.place(item.facts.tag);
         debug_assert!(place.is_in_line && place.held_at.is_none());
         if place.older.is_none() {
-            return true;
+            return Some(item);
         }
-        let item = item();
         place.held_at = Some(item.facts.order);
         self.held.insert(item);
-        false
+        None
     }
 
     /// Out of the line. The item that has become its head by that comes along, if it was held.

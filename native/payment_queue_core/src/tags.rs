@@ -4,11 +4,12 @@
 use crate::clock;
 use crate::error::Refusal;
 use crate::item::Item;
+use crate::journal::Journal;
 use crate::lane::MAX_TAG;
 use crate::partition::Partitions;
 use crate::sync::{Mutex, MutexGuard};
 use crate::unique::Keys;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a map entry costs.
@@ -32,6 +33,10 @@ const MAX_NUMBER: u32 = PARTITIONED - 1;
 const STRIDES: u32 = 25;
 const _: () = assert!(PARTITIONED | MAX_NUMBER == MAX_TAG);
 
+fn mark_of(partition: Option<&[u8]>) -> u32 {
+    if partition.is_some() { PARTITIONED } else { 0 }
+}
+
 /// Whether the item with this tag has a partition.
 #[inline(always)]
 pub(crate) fn is_partitioned(tag: u32) -> bool {
@@ -47,10 +52,25 @@ pub(crate) struct Consequences {
     pub(crate) released: Option<Item>,
 }
 
+/// A key that outlives its item.
+pub(crate) struct KeptKey {
+    key: Arc<[u8]>,
+    for_ns: u64,
+}
+
+impl KeptKey {
+    pub(crate) fn report(&self, journal: &dyn Journal, payload: &[u8]) {
+        // Rather a millisecond longer than shorter.
+        journal.keep_key(payload, &self.key, self.for_ns.div_ceil(1_000_000));
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Tags {
     /// The keys of the items that have one.
     keyed: BTreeMap<u32, Arc<[u8]>>,
+    /// Of these, those whose items may yet be given up: nobody may be told that such a one is there.
+    undecided: BTreeSet<u32>,
     partitions: Partitions,
     /// The number that was given last.
     last: u32,
@@ -91,27 +111,74 @@ impl Tags {
                 return Err(Refusal::NoKeys);
             }
             if !self.keys.is_free(key, now) {
-                return Err(Refusal::Duplicate);
+                let holder = self.keys.holder(key).filter(|tag| self.undecided.contains(tag));
+                return Err(holder.map_or(Refusal::Duplicate, |_| Refusal::Undecided));
             }
         }
-        let mark = if partition.is_some() { PARTITIONED } else { 0 };
+        let mark = mark_of(partition);
         let tag = self.next_tag(mark).ok_or(Refusal::Full)?;
         admit()?;
-        if let Some(key) = key {
-            let key: Arc<[u8]> = key.into();
-            self.keys.hold(&key, tag, now);
-            self.keyed.insert(tag, key);
+        self.note(tag, key, partition);
+        if let Some(key) = self.keyed.get(&tag) {
+            self.keys.hold(key, tag, now);
         }
+        Ok(tag)
+    }
+
+    /// What the tag leads to.
+    fn note(&mut self, tag: u32, key: Option<&[u8]>, partition: Option<&[u8]>) {
+        self.keyed.extend(key.map(|key| (tag, key.into())));
         if let Some(partition) = partition {
             self.partitions.enter(tag, partition);
         }
-        Ok(tag)
+    }
+
+    /// The item may yet be given up.
+    pub(crate) fn is_undecided(&mut self, tag: u32) {
+        if self.keyed.contains_key(&tag) {
+            self.undecided.insert(tag);
+        }
+    }
+
+    /// The item is accepted.
+    pub(crate) fn is_decided(&mut self, tag: u32) {
+        self.undecided.remove(&tag);
+    }
+
+    /// A tag for an item of an earlier life, which nothing refuses. It holds its key if it is not `dead` and no other item does.
+    /// 0, if it needs none; or if there are more items than numbers, which no life of a queue has let in.
+    pub(crate) fn restore(&mut self, key: Option<&[u8]>, partition: Option<&[u8]>, dead: bool) -> u32 {
+        let key = key.filter(|_| self.unique_for.is_some());
+        if key.is_none() && partition.is_none() {
+            return 0;
+        }
+        let mark = mark_of(partition);
+        let Some(tag) = self.next_tag(mark) else { return 0 };
+        self.note(tag, key, partition);
+        if let Some(key) = self.keyed.get(&tag).filter(|_| !dead) {
+            self.keys.hold(key, tag, clock::now_ns());
+        }
+        tag
+    }
+
+    /// A key of an earlier life, whose item was done with then. Returns when to come back for it, if that has changed.
+    pub(crate) fn restore_key(&mut self, key: &[u8], for_ns: u64) -> Option<u64> {
+        self.unique_for?;
+        self.keys.keep_for_nobody(&key.into(), clock::now_ns().saturating_add(for_ns))
+    }
+
+    /// The key that stays taken when this item is done with.
+    pub(crate) fn kept_key(&self, tag: u32) -> Option<KeptKey> {
+        let for_ns = self.unique_for.filter(|&for_ns| for_ns > 0)?;
+        let key = self.keyed.get(&tag).filter(|key| self.keys.is_held_by(key, tag))?;
+        Some(KeptKey { key: key.clone(), for_ns })
     }
 
     /// The way of an item has ended, for good.
     pub(crate) fn leave(&mut self, tag: u32, end: End) -> Consequences {
         let consequences = self.let_go(tag, end);
         self.keyed.remove(&tag);
+        self.undecided.remove(&tag);
         self.partitions.forget(tag);
         consequences
     }
@@ -188,6 +255,28 @@ impl TagTable {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_item_that_is_given_up_leaves_nothing_undecided() {
+        let mut tags = Tags { unique_for: Some(0), ..Tags::default() };
+        let tag = tags.enter(Some(b"k"), None, || Ok(())).unwrap();
+        tags.is_undecided(tag);
+        assert_eq!(tags.enter(Some(b"k"), None, || Ok(())), Err(Refusal::Undecided));
+        tags.leave(tag, End::Removed);
+        assert!(tags.undecided.is_empty() && tags.keyed.is_empty());
+    }
+
+    #[test]
+    fn only_who_holds_a_key_has_it_kept() {
+        let mut tags = Tags { unique_for: Some(0), ..Tags::default() };
+        let dead = tags.enter(Some(b"k"), None, || Ok(())).unwrap();
+        tags.let_go(dead, End::Settled);
+        let holder = tags.enter(Some(b"k"), None, || Ok(())).unwrap();
+        tags.enter_again(dead);
+        assert!(tags.kept_key(holder).is_none(), "for no time");
+        tags.keep_keys_for(Some(1));
+        assert!(tags.kept_key(holder).is_some() && tags.kept_key(dead).is_none());
+    }
 
     #[test]
     fn behind_a_run_of_numbers_that_are_taken_there_is_a_free_one_and_none_is_given_twice() {

@@ -25,6 +25,14 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
+    /// The item that holds it.
+    pub(crate) fn holder(&self, key: &[u8]) -> Option<u32> {
+        match self.held.get(key)? {
+            Hold::Item(tag) => Some(*tag),
+            Hold::Until(_) => None,
+        }
+    }
+
     pub(crate) fn is_free(&self, key: &[u8], now: u64) -> bool {
         match self.held.get(key) {
             None => true,
@@ -45,7 +53,7 @@ impl Keys {
         }
     }
 
-    fn is_held_by(&self, key: &[u8], tag: u32) -> bool {
+    pub(crate) fn is_held_by(&self, key: &[u8], tag: u32) -> bool {
         self.held.get(key) == Some(&Hold::Item(tag))
     }
 
@@ -55,6 +63,21 @@ impl Keys {
             return None;
         }
         self.held.insert(key.clone(), Hold::Until(until));
+        self.expire(until, key)
+    }
+
+    /// For nobody, unless an item holds it, or it is kept for longer already. Returns as [`keep_until`](Self::keep_until).
+    pub(crate) fn keep_for_nobody(&mut self, key: &Arc<[u8]>, until: u64) -> Option<u64> {
+        match self.held.get(key) {
+            None => self.bytes += key.len() as u64,
+            Some(Hold::Until(before)) if *before < until => _ = self.expiring.remove(&(*before, key.clone())),
+            Some(_) => return None,
+        }
+        self.held.insert(key.clone(), Hold::Until(until));
+        self.expire(until, key)
+    }
+
+    fn expire(&mut self, until: u64, key: &Arc<[u8]>) -> Option<u64> {
         self.expiring.insert((until, key.clone()));
         self.expiring.first().filter(|(first, first_key)| (*first, first_key) == (until, key)).map(|_| until)
     }
@@ -134,6 +157,21 @@ mod tests {
         assert!(!keys.is_free(&a, 100));
         keys.free(&a, 2);
         assert_eq!((keys.is_free(&a, 0), keys.memory()), (true, 0));
+    }
+
+    #[test]
+    fn a_key_for_nobody_gives_way_to_an_item_and_to_a_later_time() {
+        let mut keys = Keys::default();
+        let (a, b) = (key(b"a"), key(b"b"));
+        keys.hold(&a, 1, 0);
+        assert_eq!(keys.keep_for_nobody(&a, 10), None);
+        assert_eq!((keys.holder(&a), keys.next_expiry()), (Some(1), None));
+        assert_eq!(keys.keep_for_nobody(&b, 10), Some(10));
+        assert_eq!(keys.keep_for_nobody(&b, 5), None);
+        assert_eq!(keys.keep_for_nobody(&b, 20), Some(20));
+        assert!(!keys.is_free(&b, 19) && keys.is_free(&b, 20));
+        assert!(!keys.forget_one(19) && keys.forget_one(20) && !keys.forget_one(20));
+        assert_eq!((keys.len(), keys.bytes), (1, 1));
     }
 
     #[test]

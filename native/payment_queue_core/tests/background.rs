@@ -2,7 +2,7 @@
 
 mod support;
 
-use payment_queue_core::{Event, Lease, Park, Queue, Registry, Settings, Take};
+use payment_queue_core::{Event, How, Lease, Park, Queue, Registry, Settings, Take};
 use std::sync::Weak;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -216,7 +216,7 @@ fn room_that_is_given_up_leaves_the_queue_idle_and_somebody_hears_of_it() {
     let registry = registry();
     let queue = registry.create(Settings::default()).unwrap();
     let (me, inbox) = Owner::new(1);
-    let reservation = queue.reserve_room(1, 0).unwrap();
+    let reservation = queue.reserve_room(1, 0, How::default()).unwrap();
     queue.close();
     let token = queue.await_idle(me).expect("an item may still get in");
     queue.give_up(reservation);

@@ -1,6 +1,6 @@
 //! What a queue reports of its items, on every way that an item can take: whoever follows the reports knows where each item is.
 
-use payment_queue_core::{Fate, Journal, Lease, Park, Queue, Registry, Restored, Settings, Take};
+use payment_queue_core::{Fate, How, Journal, Lease, Park, Queue, Registry, Restored, Settings, Take};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -165,16 +165,16 @@ fn the_death_of_a_holder_of_many_is_reported_for_each() {
 fn what_is_put_back_is_where_it_was_and_is_not_reported() {
     let registry = registry();
     let (queue, follow) = followed(&registry, Settings { max_attempts: 5, ..Settings::default() });
-    queue.restore(b"tail 1", 0, 0, Restored::Tail);
-    queue.restore(b"head 1", 0, 5_000, Restored::Head { attempts: 1, spent: b"" });
-    queue.restore(b"head 2", 0, 0, Restored::Head { attempts: 4, spent: b"" });
-    queue.restore(&large(7), 0, 0, Restored::Tail);
-    queue.restore(b"later", 0, 0, Restored::Scheduled { delay_ms: 60_000, attempts: 1, taken: true });
+    queue.restore(b"tail 1", 0, 0, How::default(), Restored::Tail);
+    queue.restore(b"head 1", 0, 5_000, How::default(), Restored::Head { attempts: 1, spent: b"" });
+    queue.restore(b"head 2", 0, 0, How::default(), Restored::Head { attempts: 4, spent: b"" });
+    queue.restore(&large(7), 0, 0, How::default(), Restored::Tail);
+    queue.restore(b"later", 0, 0, How::default(), Restored::Scheduled { delay_ms: 60_000, attempts: 1, taken: true });
     let died_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
-    queue.restore(b"dead", 0, 0, Restored::Dead { attempts: 2, reason: b"no", died_at });
+    queue.restore(b"dead", 0, 0, How::default(), Restored::Dead { attempts: 2, reason: b"no", died_at });
     assert!(follow.0.lock().unwrap().is_empty());
     // But this one is a dead letter from now on.
-    queue.restore(b"spent", 0, 0, Restored::Head { attempts: 5, spent: b"killed the VM" });
+    queue.restore(b"spent", 0, 0, How::default(), Restored::Head { attempts: 5, spent: b"killed the VM" });
     assert_eq!(follow.of(b"spent"), Some(Known::Dead(5, b"killed the VM".to_vec())));
     let info = queue.info();
     assert_eq!((info.enqueued, info.queue_size, info.scheduled, info.dead), (7, 4, 1, 2));
@@ -197,14 +197,15 @@ fn what_is_put_back_is_where_it_was_and_is_not_reported() {
 fn room_that_is_reserved_counts_and_is_filled_or_given_up() {
     let registry = registry();
     let (queue, _) = followed(&registry, Settings { capacity: 2, max_bytes: 100, ..Settings::default() });
-    let (one, two) = (queue.reserve_room(60, 8).unwrap(), queue.reserve_room(40, 8).unwrap());
-    assert!(queue.reserve_room(1, 0).is_err());
+    let (one, two) =
+        (queue.reserve_room(60, 8, How::default()).unwrap(), queue.reserve_room(40, 8, How::default()).unwrap());
+    assert!(queue.reserve_room(1, 0, How::default()).is_err());
     queue.give_up(one);
-    assert!(queue.reserve_room(61, 8).is_err(), "40 of 100 bytes are taken");
+    assert!(queue.reserve_room(61, 8, How::default()).is_err(), "40 of 100 bytes are taken");
     queue.close();
-    assert!(queue.reserve_room(1, 0).is_err());
+    assert!(queue.reserve_room(1, 0, How::default()).is_err());
     // What was reserved before gets in.
-    queue.fill(two, &[1; 40], 0, 0);
+    queue.fill(two, &[1; 40], 0);
     assert_eq!(queue.stats().queue_size, 1);
 }
 

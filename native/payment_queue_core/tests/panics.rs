@@ -70,7 +70,7 @@ fn while_enqueuing_the_item_was_not_accepted() {
         assert_eq!(panics(|| queue.enqueue(b"panic at push", 0)), "injected at push");
         panics(|| queue.enqueue(&large, 0));
         panics(|| queue.enqueue_with(b"panic at push", 0, how));
-        panics(|| queue.fill(queue.reserve_room(13, 0).unwrap(), b"panic at push", 0, 0));
+        panics(|| queue.fill(queue.reserve_room(13, 0, How::default()).unwrap(), b"panic at push", 0));
     }
     assert_eq!(queue.info().enqueued, 0);
     assert_usable(queue, &[]);

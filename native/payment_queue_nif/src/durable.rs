@@ -5,6 +5,7 @@
 //! the item is.
 
 mod enqueue;
+mod extra;
 mod journal;
 mod open;
 pub(crate) mod payload;
@@ -31,13 +32,19 @@ pub(crate) struct Durable {
     /// Set when all that was on disk is in the queue.
     store: OnceLock<Store<Ticket>>,
     /// What happened to items before that.
-    early: Mutex<Vec<(u64, Change)>>,
+    early: Mutex<Vec<Early>>,
+}
+
+/// What is to be told to the store as soon as it is there.
+enum Early {
+    Change(u64, Change),
+    Key(u64, Vec<u8>, u64),
 }
 
 /// For whom the store writes.
 enum Ticket {
     /// Items to be let in.
-    Enqueue { room: Vec<Reservation>, delay_ms: u64, token: u64 },
+    Enqueue { room: Vec<Reservation>, token: u64 },
     /// Nothing: somebody wants to know that all before it is written.
     Flush { token: u64 },
 }

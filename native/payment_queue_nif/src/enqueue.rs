@@ -29,22 +29,13 @@ impl HowTerm<'_> {
     }
 }
 
-/// The delay of an item for a durable queue, which knows neither keys nor partitions nor priorities; or the reason why not.
-fn durable_delay(how: &HowTerm) -> Result<u64, Atom> {
-    match how {
-        HowTerm { key: Some(_), .. } => Err(reason(Refusal::NoKeys)),
-        HowTerm { partition: Some(_), .. } => Err(atoms::no_partition()),
-        HowTerm { priority: 1.., .. } => Err(reason(Refusal::NoPriority)),
-        HowTerm { delay_ms, .. } => Ok(*delay_ms),
-    }
-}
-
 pub(crate) fn reason(refusal: Refusal) -> Atom {
     match refusal {
         Refusal::Full => atoms::queue_full(),
         Refusal::Closed => atoms::queue_closed(),
         Refusal::TooLarge => atoms::payload_too_large(),
         Refusal::Duplicate => atoms::duplicate(),
+        Refusal::Undecided => atoms::undecided(),
         Refusal::NoKeys => atoms::no_keys(),
         Refusal::NoPriority => atoms::no_priority(),
     }
@@ -63,7 +54,7 @@ fn answer<'a>(env: Env<'a>, queue: u32, result: Result<Wakes<Owner>, Refusal>) -
 fn enqueue<'a>(env: Env<'a>, [name, payload]: [Word<'a>; 2]) -> Option<Word<'a>> {
     let Some((queue, durable)) = queues::find_word(name) else { return Some(queues::unavailable_word(env)) };
     if let Some(durable) = durable {
-        return Some(Word::of(durable::enqueue(env, durable, payload.term(env), 0)));
+        return Some(Word::of(durable::enqueue(env, durable, payload.term(env), How::default())));
     }
     Some(payload::with_buffer(|buffer| match payload::encode(env, payload.term(env), buffer) {
         Some(encoded) => answer(env, queue.index(), queue.enqueue(encoded.bytes(buffer), encoded.format())),
@@ -76,10 +67,7 @@ hot_nif!(enqueue / 2);
 fn enqueue_with<'a>(env: Env<'a>, name: Term<'a>, payload: Term<'a>, how: HowTerm<'a>) -> Term<'a> {
     let Some((queue, durable)) = queues::find_word(Word::of(name)) else { return queues::unavailable(env) };
     if let Some(durable) = durable {
-        return match durable_delay(&how) {
-            Ok(delay_ms) => durable::enqueue(env, durable, payload, delay_ms),
-            Err(reason) => vm::error(env, reason).term(env),
-        };
+        return durable::enqueue(env, durable, payload, how.read());
     }
     payload::with_buffer(|buffer| match payload::encode(env, payload, buffer) {
         Some(encoded) => {
@@ -106,10 +94,7 @@ fn enqueue_large<'a>(env: Env<'a>, name: Term<'a>, bytes: Binary<'a>, format: At
     let Some((queue, durable)) = queues::find_word(Word::of(name)) else { return queues::unavailable(env) };
     let format = format_of(format);
     if let Some(durable) = durable {
-        return match durable_delay(&how) {
-            Ok(delay_ms) => durable::enqueue_bytes(env, durable, bytes.as_slice(), format, delay_ms),
-            Err(reason) => vm::error(env, reason).term(env),
-        };
+        return durable::enqueue_bytes(env, durable, bytes.as_slice(), format, how.read());
     }
     answer(env, queue.index(), queue.enqueue_with(bytes.as_slice(), format, how.read())).term(env)
 }

@@ -5,7 +5,7 @@ use super::{How, Queue, Wakes};
 use crate::clock;
 use crate::counters::Count;
 use crate::error::Refusal;
-use crate::item::{Facts, Item};
+use crate::item::Item;
 use crate::journal::Fate;
 use crate::lane::Body;
 use crate::schedule::Then;
@@ -67,17 +67,6 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// ```
     pub fn enqueue_after(&self, payload: &[u8], format: u8, delay_ms: u64) -> Result<Wakes<T>, Refusal> {
         self.enqueue_with(payload, format, How { delay_ms, ..How::default() })
-    }
-
-    /// Puts a new item on the schedule. Its room is reserved already.
-    pub(super) fn schedule_new(&self, payload: &[u8], format: u8, delay_ms: u64) {
-        let now = clock::now_ns();
-        let facts = Facts { enqueued_at: now, format, ..Facts::default() };
-        let room = RoomFor::new(&self.room, payload.len() as u64);
-        let item = Item { facts, payload: self.own(payload) };
-        self.schedule_item(now, delay_ms, Then::Fresh, item);
-        room.keep();
-        self.counters.mine().add(Count::Enqueued, 1);
     }
 
     /// Accepts a prefix of the batch, in order: all, or those before the first that is refused.

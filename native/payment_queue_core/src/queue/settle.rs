@@ -111,8 +111,9 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// Ends a lease as settled.
     #[inline]
     pub(super) fn end_lease(&self, state: &mut State<T>, lease: Lease, mine: Mine) -> Result<Ended, StaleLease> {
-        if let Some(journal) = self.journals.get() {
-            journal.note(state.live(lease.slot, lease.generation)?.payload.as_slice(), Fate::Removed);
+        if self.journals.get().is_some() {
+            let item = state.live(lease.slot, lease.generation)?;
+            self.report_settled(item.facts.tag, item.payload.as_slice());
         }
         let settled = state.settle(lease.slot, lease.generation)?;
         self.forget_large(settled.large);
@@ -320,9 +321,14 @@ impl<T: Clone + PartialEq> Queue<T> {
 
     // Reported under the letters' lock: of two that die at the same time, the same one is the older here and in the journal.
     pub(super) fn bury(&self, item: Item, reason: Vec<u8>) {
+        let Some(journal) = self.journals.get() else { return self.keep_dead(item, reason, SystemTime::now()) };
+        let kept = self.kept_key(item.facts.tag);
         self.add_letter(DeadItem { item, reason, died_at: SystemTime::now() }, |letter| {
-            let fate = Fate::Dead { attempts: letter.item.facts.attempts, reason: &letter.reason };
-            self.journals.note(letter.item.payload.as_slice(), fate);
+            let payload = letter.item.payload.as_slice();
+            if let Some(key) = kept {
+                key.report(journal, payload);
+            }
+            journal.note(payload, Fate::Dead { attempts: letter.item.facts.attempts, reason: &letter.reason });
         });
     }
 

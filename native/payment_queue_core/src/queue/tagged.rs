@@ -8,10 +8,11 @@ use crate::clock;
 use crate::counters::Count;
 use crate::error::Refusal;
 use crate::item::{Facts, Item, Payload};
+use crate::journal::Fate;
 use crate::lane::Body;
 use crate::schedule::Then;
 use crate::sync::Ordering;
-use crate::tags::{Consequences, End, is_partitioned};
+use crate::tags::{Consequences, End, KeptKey, Tags, is_partitioned};
 
 /// What else there is to say about an item that is enqueued.
 ///
@@ -57,15 +58,12 @@ impl<T: Clone + PartialEq> Queue<T> {
     /// assert_eq!(queue.enqueue_with(b"a", 0, keyed), Err(Refusal::NoKeys), "its settings have no unique_for_ms");
     /// ```
     pub fn enqueue_with(&self, payload: &[u8], format: u8, how: How<'_>) -> Result<Wakes<T>, Refusal> {
-        if how.priority >= self.limits.priorities.load(Ordering::SeqCst) {
-            return Err(Refusal::NoPriority);
-        }
-        let tag = if how.key.is_none() && how.partition.is_none() {
-            self.admit(payload)?;
-            0
-        } else {
-            self.enter(payload, how)?
+        let join = |tags: &mut Tags, tag| {
+            if how.delay_ms == 0 {
+                tags.partitions().join(tag);
+            }
         };
+        let tag = self.enter(how, || self.admit(payload), join)?;
         let enqueued_at = clock::now_ns();
         let facts = Facts { enqueued_at, format, tag, ..Facts::default() }.with_priority(how.priority);
         self.put(payload, facts, how.delay_ms);
@@ -73,20 +71,32 @@ impl<T: Clone + PartialEq> Queue<T> {
         Ok(self.hand_over())
     }
 
-    /// Reserved under the lock: nobody is told of a duplicate of an item that is then refused.
-    fn enter(&self, payload: &[u8], how: How<'_>) -> Result<u32, Refusal> {
+    /// A tag, and room by `admit`: under the lock, so nobody is told of a duplicate of an item that is then refused. `mark` is
+    /// called with the tag under the same lock.
+    pub(super) fn enter(
+        &self,
+        how: How<'_>,
+        admit: impl FnOnce() -> Result<(), Refusal>,
+        mark: impl FnOnce(&mut Tags, u32),
+    ) -> Result<u32, Refusal> {
+        if how.priority >= self.limits.priorities.load(Ordering::SeqCst) {
+            return Err(Refusal::NoPriority);
+        }
+        if how.key.is_none() && how.partition.is_none() {
+            return admit().map(|()| 0);
+        }
         let mut tags = self.tags.lock();
-        let entered = tags.enter(how.key, how.partition, || self.admit(payload));
+        let entered = tags.enter(how.key, how.partition, admit);
         match entered {
-            Ok(tag) if how.delay_ms == 0 => tags.partitions().join(tag),
+            Ok(tag) => mark(&mut tags, tag),
             Err(Refusal::Duplicate) => _ = self.rare.duplicates.fetch_add(1, Ordering::Relaxed),
-            _ => {}
+            Err(_) => {}
         }
         entered
     }
 
     /// Into the lane or onto the schedule.
-    fn put(&self, payload: &[u8], facts: Facts, delay_ms: u64) {
+    pub(super) fn put(&self, payload: &[u8], facts: Facts, delay_ms: u64) {
         let arriving = Arriving::new(self, facts.tag, payload.len() as u64);
         let body = Body::new(payload);
         if let Body::Large(bytes) = &body {
@@ -102,6 +112,22 @@ impl<T: Clone + PartialEq> Queue<T> {
             self.schedule_item(facts.enqueued_at, delay_ms, Then::Fresh, Item { facts, payload });
         }
         arriving.keep();
+    }
+
+    /// Reports that an item is about to be settled, and before that, that its key stays taken.
+    #[inline]
+    pub(super) fn report_settled(&self, tag: u32, payload: &[u8]) {
+        if let Some(journal) = self.journals.get() {
+            if let Some(key) = self.kept_key(tag) {
+                key.report(journal, payload);
+            }
+            journal.note(payload, Fate::Removed);
+        }
+    }
+
+    /// The key that stays taken when this item is done with.
+    pub(super) fn kept_key(&self, tag: u32) -> Option<KeptKey> {
+        if tag == 0 { None } else { self.tags.lock().kept_key(tag) }
     }
 
     /// The way of an item has ended for good. Costs a look at the tag if it has none.
@@ -159,7 +185,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         }
     }
 
-    fn sweep_after(&self, expiry: Option<u64>) {
+    pub(super) fn sweep_after(&self, expiry: Option<u64>) {
         if let Some(expiry) = expiry {
             self.agenda.alarm(expiry.saturating_add(SWEEP_NS), self.index);
         }

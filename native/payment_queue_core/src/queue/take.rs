@@ -241,9 +241,9 @@ impl<T: Clone + PartialEq> Queue<T> {
         let (mine, now) = (self.counters.mine(), clock::now_ns());
         next.depart(now, mine);
         let between = Between::new(self, &next, payload);
-        self.journals.note(next.bytes(payload), Fate::Removed);
-        between.keep();
         let tag = next.facts.tag;
+        self.report_settled(tag, next.bytes(payload));
+        between.keep();
         self.end(tag, End::Settled);
         mine.add(Count::Dequeued, 1);
         self.room.release(1, next.len(payload));

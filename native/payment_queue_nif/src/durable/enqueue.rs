@@ -4,10 +4,10 @@
 //! `{:payment_queue, :stored, token, answer}`; the store's thread lets the items in, in the order in which it wrote them.
 
 use super::payload::{self, DURABLE};
-use super::{Durable, Ticket, waiting};
+use super::{Durable, Ticket, extra, waiting};
 use crate::enqueue::{self as memory, Slice};
 use crate::{atoms, wake};
-use payment_queue_core::{Refusal, Reservation};
+use payment_queue_core::{How, Refusal, Reservation};
 use payment_queue_store::{Appended, Change, Durability, ID_BYTES, Reason, Record, StorageError};
 use rustler::{Encoder, Env, NifResult, Term};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -16,28 +16,25 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 enum Outcome {
     Accepted,
     Waits(u64),
+    /// For an item with the same key to be accepted or given up: then he has to try again.
+    WaitsForOther(u64),
     Refused(Refusal),
     Failed(StorageError),
 }
 
 #[inline(never)]
-pub(crate) fn enqueue<'a>(env: Env<'a>, durable: &Durable, payload: Term<'a>, delay_ms: u64) -> Term<'a> {
+pub(crate) fn enqueue<'a>(env: Env<'a>, durable: &Durable, payload: Term<'a>, how: How<'_>) -> Term<'a> {
     match payload::encode(payload) {
-        Some(encoded) => enqueue_bytes(env, durable, encoded.bytes(&[]), encoded.format(), delay_ms),
+        Some(encoded) => enqueue_bytes(env, durable, encoded.bytes(&[]), encoded.format(), how),
         None => atoms::large().to_term(env),
     }
 }
 
-pub(crate) fn enqueue_bytes<'a>(
-    env: Env<'a>,
-    durable: &Durable,
-    payload: &[u8],
-    format: u8,
-    delay_ms: u64,
-) -> Term<'a> {
-    match durable.enqueue(env, payload, format, delay_ms) {
+pub(crate) fn enqueue_bytes<'a>(env: Env<'a>, durable: &Durable, payload: &[u8], format: u8, how: How<'_>) -> Term<'a> {
+    match durable.enqueue(env, payload, format, how) {
         Outcome::Accepted => atoms::ok().to_term(env),
         Outcome::Waits(token) => (atoms::storing(), token).encode(env),
+        Outcome::WaitsForOther(token) => (atoms::undecided(), token).encode(env),
         Outcome::Refused(refusal) => (atoms::error(), memory::reason(refusal)).encode(env),
         Outcome::Failed(error) => waiting::refused(env, &error),
     }
@@ -52,7 +49,7 @@ pub(crate) fn enqueue_many<'a>(env: Env<'a>, durable: &Durable, payloads: Term<'
     let mut records = Vec::new();
     let mut refused = None;
     for encoded in &slice.items {
-        let reservation = match durable.reserve(encoded.bytes(&[])) {
+        let reservation = match durable.reserve(encoded.bytes(&[]), How::default()) {
             Ok(reservation) => reservation,
             Err(refusal) => {
                 refused = Some(memory::reason(refusal).to_term(env));
@@ -61,11 +58,8 @@ pub(crate) fn enqueue_many<'a>(env: Env<'a>, durable: &Durable, payloads: Term<'
         };
         let record = Record::new(encoded.format() | DURABLE, &[], encoded.bytes(&[]));
         // Behind one that waits, all wait: they are let in in their order.
-        let taken = if records.is_empty() {
-            durable.append(env, record, reservation, 0)
-        } else {
-            Ok(Some((record, reservation)))
-        };
+        let taken =
+            if records.is_empty() { durable.append(env, record, reservation) } else { Ok(Some((record, reservation))) };
         match taken {
             Ok(None) => done += 1,
             Ok(Some((record, reservation))) => {
@@ -82,31 +76,48 @@ pub(crate) fn enqueue_many<'a>(env: Env<'a>, durable: &Durable, payloads: Term<'
     if waits == 0 {
         return Ok(slice.answer(env, done, refused));
     }
-    Ok(match durable.submit(env, records, room, 0) {
+    Ok(match durable.submit(env, records, room) {
         Ok(token) => (atoms::storing(), token, done, slice.answer(env, done + waits, refused)).encode(env),
         Err(error) => slice.answer(env, done, Some(waiting::reason(env, &error))),
     })
 }
 
 impl Durable {
-    fn reserve(&self, payload: &[u8]) -> Result<Reservation, Refusal> {
-        self.queue.reserve_room(payload.len() + ID_BYTES, ID_BYTES)
+    fn reserve(&self, payload: &[u8], how: How<'_>) -> Result<Reservation, Refusal> {
+        self.queue.reserve_room(payload.len() + ID_BYTES, ID_BYTES, how)
     }
 
-    fn enqueue(&self, env: Env, payload: &[u8], format: u8, delay_ms: u64) -> Outcome {
-        let reservation = match self.reserve(payload) {
+    fn enqueue(&self, env: Env, payload: &[u8], format: u8, how: How<'_>) -> Outcome {
+        let Some(extra) = extra::encode(how) else { return Outcome::Refused(Refusal::TooLarge) };
+        let reservation = match self.reserve(payload, how) {
             Ok(reservation) => reservation,
+            Err(Refusal::Undecided) => return self.wait_for_other(env),
             Err(refusal) => return Outcome::Refused(refusal),
         };
-        let record = Record::new(format | DURABLE, &[], payload).delayed(delay_ms);
-        match self.append(env, record, reservation, delay_ms) {
+        let record = Record::new(format | DURABLE, &extra, payload).delayed(how.delay_ms);
+        match self.append(env, record, reservation) {
             Ok(None) => Outcome::Accepted,
-            Ok(Some((record, reservation))) => match self.submit(env, vec![record], vec![reservation], delay_ms) {
+            Ok(Some((record, reservation))) => match self.submit(env, vec![record], vec![reservation]) {
                 Ok(token) => Outcome::Waits(token),
                 Err(error) => Outcome::Failed(error),
             },
             Err(error) => Outcome::Failed(error),
         }
+    }
+
+    /// When all that is on its way to the disk is there, the item with the same key is accepted or given up; if it was only
+    /// about to be handed over, the next try finds it undecided once more.
+    fn wait_for_other(&self, env: Env) -> Outcome {
+        match self.wait_for_all(env) {
+            Ok(token) => Outcome::WaitsForOther(token),
+            Err(error) => Outcome::Failed(error),
+        }
+    }
+
+    /// Has the caller told when all that was handed over before is written.
+    pub(super) fn wait_for_all(&self, env: Env) -> Result<u64, StorageError> {
+        let token = waiting::add(env.pid());
+        self.hand_over(Vec::new(), Ticket::Flush { token }).map(|()| token)
     }
 
     /// Accepts an item that may be written behind. Gives it back where its caller has to wait.
@@ -115,7 +126,6 @@ impl Durable {
         env: Env,
         record: Record,
         reservation: Reservation,
-        delay_ms: u64,
     ) -> Result<Option<(Record, Reservation)>, StorageError> {
         let Some(store) = self.store().filter(|store| store.durability() == Durability::Async) else {
             return Ok(Some((record, reservation)));
@@ -126,7 +136,7 @@ impl Durable {
         match store.append(record) {
             Ok(Appended::Accepted(id)) => {
                 body[..ID_BYTES].copy_from_slice(&id.to_be_bytes());
-                let fill = AssertUnwindSafe(|| self.queue.fill(reservation, &body, format, delay_ms));
+                let fill = AssertUnwindSafe(|| self.queue.fill(reservation, &body, format));
                 match catch_unwind(fill) {
                     Ok(wakes) => wake::from_process(env, self.queue.index(), wakes),
                     Err(panic) => {
@@ -145,19 +155,15 @@ impl Durable {
     }
 
     /// Has items written, and the caller told.
-    fn submit(
-        &self,
-        env: Env,
-        records: Vec<Record>,
-        room: Vec<Reservation>,
-        delay_ms: u64,
-    ) -> Result<u64, StorageError> {
+    fn submit(&self, env: Env, records: Vec<Record>, room: Vec<Reservation>) -> Result<u64, StorageError> {
         let token = waiting::add(env.pid());
-        let ticket = Ticket::Enqueue { room, delay_ms, token };
+        self.hand_over(records, Ticket::Enqueue { room, token }).map(|()| token)
+    }
+
+    fn hand_over(&self, records: Vec<Record>, ticket: Ticket) -> Result<(), StorageError> {
         let Some(store) = self.store() else { unreachable!("a queue has its name when its store is set") };
-        store.submit(records, ticket).map(|()| token).map_err(|(error, ticket)| {
-            waiting::cancel(token);
-            self.refuse(ticket);
+        store.submit(records, ticket).map_err(|(error, ticket)| {
+            waiting::cancel(self.refuse(ticket));
             error
         })
     }
@@ -181,11 +187,11 @@ impl Durable {
         }
         let token = match ticket {
             Ticket::Flush { token } => token,
-            Ticket::Enqueue { room, delay_ms, token } => {
+            Ticket::Enqueue { room, token } => {
                 let mut all = true;
                 for (record, reservation) in records.iter().zip(room) {
                     // No panic may keep the others out, nor leave the caller without an answer.
-                    let fill = AssertUnwindSafe(|| self.fill(reservation, record, delay_ms));
+                    let fill = AssertUnwindSafe(|| self.fill(reservation, record));
                     if catch_unwind(fill).is_err() {
                         all = false;
                         self.forget(record.body());
@@ -201,8 +207,8 @@ impl Durable {
         waiting::tell(token, atoms::stored(), result);
     }
 
-    fn fill(&self, reservation: Reservation, record: &Record, delay_ms: u64) {
-        for (owner, event) in self.queue.fill(reservation, record.body(), record.format(), delay_ms) {
+    fn fill(&self, reservation: Reservation, record: &Record) {
+        for (owner, event) in self.queue.fill(reservation, record.body(), record.format()) {
             wake::from_thread(self.queue.index(), owner, event);
         }
     }

@@ -1,8 +1,8 @@
 //! What the core reports, as the store keeps it.
 
-use super::Durable;
+use super::{Durable, Early, Ticket};
 use payment_queue_core::{Fate, Journal};
-use payment_queue_store::Change;
+use payment_queue_store::{Change, Store};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(super) struct Notes(pub(super) &'static Durable);
@@ -11,20 +11,58 @@ impl Journal for Notes {
     fn note(&self, payload: &[u8], fate: Fate<'_>) {
         self.0.note(payload, change(fate));
     }
+
+    fn keep_key(&self, payload: &[u8], key: &[u8], for_ms: u64) {
+        self.0.keep_key(payload, key, unix_ms().saturating_add(for_ms));
+    }
 }
 
 impl Durable {
     fn note(&self, item: &[u8], change: Change) {
+        if let Some(id) = id_of(item) {
+            self.tell_store(Early::Change(id, change));
+        }
+    }
+
+    fn keep_key(&self, item: &[u8], key: &[u8], until_unix_ms: u64) {
+        if let Some(id) = id_of(item) {
+            self.tell_store(Early::Key(id, key.to_vec(), until_unix_ms));
+        }
+    }
+
+    fn tell_store(&self, news: Early) {
         if let Some(store) = self.store.get() {
-            return store.change_body(item, change);
+            return news.tell(store);
         }
         let mut early = self.early.lock();
         // Perhaps it was set meanwhile; whoever set it takes this lock afterwards.
         match self.store.get() {
-            Some(store) => store.change_body(item, change),
-            None => early.extend(item.first_chunk().map(|id| (u64::from_be_bytes(*id), change))),
+            Some(store) => news.tell(store),
+            None => early.push(news),
         }
     }
+
+    /// Tells the store what happened before it was there.
+    pub(super) fn catch_up(&self) {
+        let early = std::mem::take(&mut *self.early.lock());
+        if let Some(store) = self.store.get() {
+            early.into_iter().for_each(|news| news.tell(store));
+        }
+    }
+}
+
+impl Early {
+    fn tell(self, store: &Store<Ticket>) {
+        match self {
+            Self::Change(id, change) => store.change(id, change),
+            Self::Key(id, key, until_unix_ms) => store.keep_key(id, &key, until_unix_ms),
+        }
+    }
+}
+
+/// The number before the payload.
+fn id_of(item: &[u8]) -> Option<u64> {
+    item.first_chunk().map(|id| u64::from_be_bytes(*id))
 }
 
 fn change(fate: Fate<'_>) -> Change {

@@ -1,13 +1,13 @@
 //! Opening the directory of a queue and bringing back what is in it, on a thread of its own: it may take seconds.
 
 use super::journal::{Notes, unix_ms};
-use super::{DURABLES, Durable, waiting};
+use super::{DURABLES, Durable, extra, waiting};
 use crate::custody::Owner;
 use crate::queues;
 use crate::settings::SettingsTerm;
 use crate::{atoms, payload, wake};
 use parking_lot::Mutex;
-use payment_queue_core::{Queue, Restored, Settings};
+use payment_queue_core::{How, Queue, Restored, Settings};
 use payment_queue_store::{Durability, Limits, Opening, Reason, Recovered, StorageError, Where};
 use rustler::{Atom, Encoder, Env, Term};
 use std::collections::HashMap;
@@ -102,15 +102,7 @@ impl Order {
             Box::new(Durable { queue, base: self.base.clone(), store: OnceLock::new(), early: Mutex::default() })
         });
         queue.set_journal(Box::new(Notes(durable)));
-        let mut items = 0;
-        let recovered = opening.recover(&mut |recovered| {
-            restore(queue, recovered);
-            items += 1;
-            if items % REPORT_EVERY == 0 {
-                report(&self.text, items);
-            }
-        });
-        if let Err(error) = recovered {
+        if let Err(error) = self.recover(&mut opening, queue) {
             // Nobody will ever find this queue: what it holds is given back.
             while queue.purge(usize::MAX).0 > 0 {}
             return Err(error);
@@ -125,23 +117,38 @@ impl Order {
         }
         Ok(())
     }
+
+    fn recover(&self, opening: &mut Opening, queue: &Queue<Owner>) -> Result<(), StorageError> {
+        let mut items = 0;
+        let mut damaged = None;
+        opening.recover(&mut |recovered| {
+            match extra::decode(recovered.item.extra) {
+                Some(how) => restore(queue, recovered, how),
+                None => damaged = Some(StorageError::new(Reason::Damaged, "what belongs to an item cannot be read")),
+            }
+            items += 1;
+            if items % REPORT_EVERY == 0 {
+                report(&self.text, items);
+            }
+        })?;
+        // After the items, some of which hold keys of their own.
+        let now = unix_ms();
+        opening.recover_keys(&mut |until_unix_ms, key| {
+            if until_unix_ms > now {
+                queue.restore_key(key, until_unix_ms - now);
+            }
+        })?;
+        damaged.map_or(Ok(()), Err)
+    }
 }
 
 impl Durable {
     pub(super) fn store(&self) -> Option<&payment_queue_store::Store<super::Ticket>> {
         self.store.get()
     }
-
-    /// Writes what happened to items while they were brought back.
-    fn catch_up(&self) {
-        let early = std::mem::take(&mut *self.early.lock());
-        if let Some(store) = self.store() {
-            early.into_iter().for_each(|(id, change)| store.change(id, change));
-        }
-    }
 }
 
-fn restore(queue: &Queue<Owner>, Recovered { item, place }: &Recovered<'_>) {
+fn restore(queue: &Queue<Owner>, Recovered { item, place }: &Recovered<'_>, how: How) {
     let now = unix_ms();
     let place = match place {
         Where::Tail => Restored::Tail,
@@ -156,5 +163,5 @@ fn restore(queue: &Queue<Owner>, Recovered { item, place }: &Recovered<'_>) {
             Restored::Dead { attempts: *attempts, reason, died_at }
         }
     };
-    queue.restore(item.body, item.format, now.saturating_sub(item.unix_ms), place);
+    queue.restore(item.body, item.format, now.saturating_sub(item.unix_ms), how, place);
 }

@@ -1,12 +1,11 @@
 //! How a durable queue is doing, and waiting for it.
 
-use super::{Ticket, waiting};
+use super::waiting;
 use crate::{atoms, queues};
 use payment_queue_store::{Durability, Status, atoms as atoms_of};
 use rustler::{Atom, Binary, Encoder, Env, NifResult, Term};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// `nil` for a queue whose items are in memory only.
 /// The reason for which the disk fails now, or nil. Looks at no file.
 #[rustler::nif]
 fn storage_failure<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
@@ -14,6 +13,7 @@ fn storage_failure<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
     failure.map_or(atoms::nil().to_term(env), |error| waiting::name(env, &error))
 }
 
+/// `nil` for a queue whose items are in memory only.
 #[rustler::nif(schedule = "DirtyIo")]
 fn storage<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
     let Some(queue) = queues::find(name) else { return Ok(queues::unavailable(env)) };
@@ -50,16 +50,10 @@ fn storage<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
 #[rustler::nif]
 fn flush<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
     let Some(queue) = queues::find(name) else { return queues::unavailable(env) };
-    let Some(store) = super::of(queue.index()).and_then(super::Durable::store) else {
-        return atoms::ok().to_term(env);
-    };
-    let token = waiting::add(env.pid());
-    match store.submit(Vec::new(), Ticket::Flush { token }) {
-        Ok(()) => (atoms::storing(), token).encode(env),
-        Err((error, _)) => {
-            waiting::cancel(token);
-            waiting::refused(env, &error)
-        }
+    let Some(durable) = super::of(queue.index()) else { return atoms::ok().to_term(env) };
+    match durable.wait_for_all(env) {
+        Ok(token) => (atoms::storing(), token).encode(env),
+        Err(error) => waiting::refused(env, &error),
     }
 }
 
