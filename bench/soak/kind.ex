@@ -61,10 +61,10 @@ defmodule PaymentQueue.Soak.Kind do
       },
       %__MODULE__{
         name: :async,
-        about: "on disk, written behind",
+        about: "on disk, written behind, keys, unique for 20 ms",
         place: :disk,
-        start: [durability: :async],
-        items: [:delay]
+        start: [durability: :async, unique_for: 20],
+        items: [:delay, :key]
       },
       %__MODULE__{
         name: :sync,
@@ -72,6 +72,13 @@ defmodule PaymentQueue.Soak.Kind do
         place: :disk,
         start: [durability: :sync],
         items: [:delay]
+      },
+      %__MODULE__{
+        name: :sync_partitioned,
+        about: "on disk before :ok, 5 partitions for each caller",
+        place: :disk,
+        start: [durability: :sync],
+        items: [:partition]
       },
       %__MODULE__{name: :pulled, about: "parked takers, late acks", consumers: :pullers, items: [:delay]},
       %__MODULE__{name: :staged, about: "a GenStage consumer", consumers: :stage, needs: GenStage},
