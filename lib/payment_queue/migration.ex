@@ -251,7 +251,9 @@ defmodule PaymentQueue.Migration do
     unless timeout == :infinity,
       do: Options.count!(timeout, :timeout, 0, Options.max_ms())
 
-    if route.take, do: Drainer.drain(route.name, max_depth, timeout), else: {:error, :no_take, 0}
+    if route.take,
+      do: route.name |> PaymentQueue.Migration.Supervisor.drainer() |> Drainer.drain(max_depth, timeout),
+      else: {:error, :no_take, 0}
   end
 
   defp route!(opts), do: opts |> Keyword.validate!(name: @default) |> Keyword.fetch!(:name) |> Route.fetch!()

@@ -126,7 +126,6 @@ defmodule PaymentQueue.MigrationTest do
       %{name: name, queue: queue} = migration = migration!(legacy)
       :ok = Migration.set_mode({:percent, 100}, name: name)
       kill(Process.whereis(Migration.Supervisor.name(name)))
-      eventually(fn -> Process.whereis(Migration.Drainer.name(name)) == nil end)
       assert Migration.enqueue(:while_down, name: name) == :ok
       # The way to shadow mode needs processes, the way back needs none.
       assert Migration.set_mode(:shadow, name: name) == {:error, :not_running}
