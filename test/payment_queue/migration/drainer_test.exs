@@ -354,5 +354,21 @@ defmodule PaymentQueue.Migration.DrainerTest do
         assert take_all(migration.queue) == [1]
       end
     end
+
+    test "an answer that nobody knows is in the log, for it may be an item and its caller gone" do
+      migration = migration!(OldQueue.asking!())
+
+      log =
+        ExUnit.CaptureLog.capture_log(fn ->
+          drain = drain(migration)
+          assert_receive {:legacy, pid, :take}
+          Task.shutdown(drain, :brutal_kill)
+          drainer = drainer(migration.name)
+          OldQueue.answer(pid, {:value, %{id: "p7"}})
+          eventually(fn -> not Process.alive?(pid) and :sys.get_state(drainer).mover == nil end)
+        end)
+
+      assert log =~ ~s(.take/0 returned {:value, %{id: "p7"}}, which is neither an item nor :empty)
+    end
   end
 end
