@@ -95,7 +95,7 @@ defmodule PaymentQueue.Migration do
   | `legacy:` | | the old queue's module, see `PaymentQueue.Migration.Legacy` |
   | `queue:` | `:default` | the name of the new queue |
   | `mode:` | `:legacy` | for the first start in this VM; later ones find the mode as it was |
-  | `key:` | the payload itself | a function of the payload, for `{:percent, p}` |
+  | `key:` | the payload itself | a function of the payload, for `{:percent, p}`; what it raises, `enqueue/2` raises, and nothing is enqueued |
   | `name:` | `:default` | an atom, for several migrations in one VM |
 
   An unknown option, a value out of range or a queue that was never started raises `ArgumentError`. A name whose migration
@@ -223,18 +223,24 @@ defmodule PaymentQueue.Migration do
   Moves what waits in the old queue into the new one, oldest first, while the old workers may go on; returns when the old
   queue is empty, as `{:ok, moved}`.
 
-    * `timeout:` milliseconds or `:infinity` (default 60_000)
+    * `timeout:` milliseconds or `:infinity` (default 60_000); a `take/0` that is under way is waited for even longer,
+      because an item is between the queues then
     * `max_depth:` it waits while the new queue holds that many items (default: half of its capacity), so that it does
       not take the room of new payments
     * `name:` of the migration
 
-  Otherwise `{:error, reason, moved}`; what was not moved is in the old queue:
+  There is one drain at a time: who calls while one is under way waits for it, with its limits, and gets its answer.
+
+  Otherwise `{:error, reason, moved}`; what was not moved is in the old queue, except what `:bad_return` shows:
 
     * `:legacy_in_use`: the mode gives the old queue new items; only `:native` or `{:percent, 100}` can be drained
     * `:no_take`: the old queue's module has neither `take/0` nor `dequeue/0`
     * `:timeout`: the time is over
-    * `:queue_closed`, `:payload_too_large`: what the new queue says to an item; the item is back in the old queue
-    * `{kind, reason}` of what the old queue's function raised, or `{:bad_return, value}`
+    * `:queue_closed`, `:payload_too_large`, `{:storage, _}`: what the new queue says to an item; the item is back in the
+      old queue
+    * `{kind, reason}` of what the old queue's function raised
+    * `{:bad_return, value}`: what the old queue's function returned and `PaymentQueue.Migration.Legacy` does not know; it is
+      logged, too, for if that is an item, it is in no queue any more
     * `:stopped`, `:not_running`: the migration was stopped
 
   Calls that were under way when the mode changed may put an item into the old queue after this has seen it empty: when
@@ -251,7 +257,9 @@ defmodule PaymentQueue.Migration do
     unless timeout == :infinity,
       do: Options.count!(timeout, :timeout, 0, Options.max_ms())
 
-    if route.take, do: Drainer.drain(route.name, max_depth, timeout), else: {:error, :no_take, 0}
+    if route.take,
+      do: route.name |> PaymentQueue.Migration.Supervisor.drainer() |> Drainer.drain(max_depth, timeout),
+      else: {:error, :no_take, 0}
   end
 
   defp route!(opts), do: opts |> Keyword.validate!(name: @default) |> Keyword.fetch!(:name) |> Route.fetch!()

@@ -126,7 +126,6 @@ defmodule PaymentQueue.MigrationTest do
       %{name: name, queue: queue} = migration = migration!(legacy)
       :ok = Migration.set_mode({:percent, 100}, name: name)
       kill(Process.whereis(Migration.Supervisor.name(name)))
-      eventually(fn -> Process.whereis(Migration.Drainer.name(name)) == nil end)
       assert Migration.enqueue(:while_down, name: name) == :ok
       # The way to shadow mode needs processes, the way back needs none.
       assert Migration.set_mode(:shadow, name: name) == {:error, :not_running}
@@ -267,10 +266,10 @@ defmodule PaymentQueue.MigrationTest do
   end
 
   # The report asks the old queue for its size; this queue asks the test.
-  defp report(name) do
+  defp report(name, stats \\ %{queue_size: 0}) do
     report = Task.async(fn -> Migration.report(name: name) end)
     assert_receive {:legacy, pid, :stats}
-    OldQueue.answer(pid, %{queue_size: 0})
+    OldQueue.answer(pid, stats)
     Task.await(report)
   end
 
@@ -306,6 +305,34 @@ defmodule PaymentQueue.MigrationTest do
       assert "                    legacy        native        shadow" in lines
       assert "accepted                 1             0             0" in lines
       assert Enum.any?(lines, &(&1 =~ ~r/^p99 us +[\d.]+ +- +-$/))
+    end
+
+    test "statistics that nobody knows leave a gap in it, and stats/1 says what they were" do
+      %{name: name, legacy: legacy} = migration!(OldQueue.asking!())
+
+      for {stats, size} <- [
+            {%{queue_size: 3, in_flight: 2}, {3, 2}},
+            {%{queue_size: -1, in_flight: -1}, {0, 0}},
+            {7, {7, 0}},
+            {%{queue_size: 3, in_flight: [:a]}, nil},
+            {[queue_size: 3], nil}
+          ] do
+        report = report(name, stats)
+        assert {report.legacy.queue_size, report.legacy.in_flight} == (size || {nil, nil})
+        assert to_string(report) =~ ~r/queue size +#{if size, do: elem(size, 0), else: "-"} /
+
+        call =
+          Task.async(fn -> if size, do: Migration.stats(name: name), else: catch_error(Migration.stats(name: name)) end)
+
+        assert_receive {:legacy, pid, :stats}
+        OldQueue.answer(pid, stats)
+
+        if size do
+          assert Task.await(call) == %{queue_size: elem(size, 0), in_flight: elem(size, 1)}
+        else
+          assert Exception.message(Task.await(call)) =~ "#{inspect(legacy)}.stats/0 did not answer as"
+        end
+      end
     end
 
     test "an old queue that does not answer leaves a gap in it" do

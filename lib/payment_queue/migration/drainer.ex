@@ -2,12 +2,16 @@ defmodule PaymentQueue.Migration.Drainer do
   @moduledoc false
   # One drain at a time: starts its `Mover`, answers those who wait for it, and sees to it that no item stays in hand when it
   # is over. The drain stops as soon as the legacy queue gets new items again, so a rollback needs nothing but the mode.
+  #
+  # It is found by way of its supervisor rather than by a name of its own: after a kill of the supervisor it may still wait
+  # for what is in hand, and must not stand in the way of the next tree.
 
   use GenServer
 
   require Logger
 
   alias PaymentQueue.Migration.{InHand, Mover, Route}
+  alias PaymentQueue.Migration.Supervisor, as: Tree
   alias PaymentQueue.Taking
 
   # How long it waits before it offers an item that neither side took again, doubled each time.
@@ -17,23 +21,28 @@ defmodule PaymentQueue.Migration.Drainer do
   @type result :: {:ok, non_neg_integer()} | {:error, term(), non_neg_integer()}
 
   @spec start_link(Route.t()) :: GenServer.on_start()
-  def start_link(%Route{name: name}), do: GenServer.start_link(__MODULE__, name, name: name(name))
-
-  @spec name(atom()) :: atom()
-  def name(name), do: :"#{inspect(__MODULE__)}.#{name}"
+  def start_link(%Route{name: name}), do: GenServer.start_link(__MODULE__, name)
 
   @doc "Drains for at most `timeout` ms; whoever calls meanwhile gets the same answer."
-  @spec drain(atom(), pos_integer(), timeout()) :: result()
-  def drain(name, max_depth, timeout) do
-    GenServer.call(name(name), {:drain, max_depth, timeout}, :infinity)
+  @spec drain(pid() | nil, pos_integer(), timeout()) :: result()
+  def drain(nil, _max_depth, _timeout), do: {:error, :not_running, 0}
+
+  def drain(drainer, max_depth, timeout) do
+    GenServer.call(drainer, {:drain, max_depth, timeout}, :infinity)
   catch
     :exit, {:noproc, _} -> {:error, :not_running, 0}
     :exit, _ -> {:error, :stopped, 0}
   end
 
-  @doc "Lets the drainer, if there is one, look for what a mover without a drainer has left in hand."
+  @doc """
+  Lets the drainer look for what a mover without a drainer has left in hand. If there is none, the next one looks as it
+  starts.
+  """
   @spec inherit(atom()) :: :ok
-  def inherit(name), do: GenServer.cast(name(name), :inherit)
+  def inherit(name) do
+    with pid when is_pid(pid) <- Tree.drainer(name), do: GenServer.cast(pid, :inherit)
+    :ok
+  end
 
   @impl true
   def init(name) do

@@ -19,8 +19,12 @@ defmodule PaymentQueue.Migration.EtsAdapter do
 
   Without `taken:` a queue that counts in `:atomics` would believe itself as full as before the drain, and refuse on.
 
-  The table's first key is the oldest item only in an `ordered_set`. Two takers never get the same item: `:ets.take/2` is
-  atomic, and who comes second tries the next key.
+  The table's first key is the oldest item only in an `ordered_set`. A `bag` or `duplicate_bag`, where one key may hold
+  several items, is refused before anything is taken; write a `c:PaymentQueue.Migration.Legacy.take/0` of your own for it.
+
+  Two takers never get the same item: `:ets.take/2` is atomic, and who comes second tries the next key. That holds for old
+  workers that take so, too. Those that look an item up and delete it afterwards may handle one that the drain moves: stop
+  them before `PaymentQueue.Migration.drain_legacy/1`.
   """
 
   require Logger
@@ -80,19 +84,39 @@ defmodule PaymentQueue.Migration.EtsAdapter do
   defp call?(_), do: false
 
   @doc false
-  @spec take(t()) :: {:ok, term()} | :empty | tuple()
-  def take(adapter), do: take(adapter, table(adapter.table))
+  @spec take(t()) :: {:ok, term()} | :empty
+  def take(adapter) do
+    table = table(adapter.table)
+
+    if :ets.info(table, :type) in [:bag, :duplicate_bag] do
+      raise ArgumentError, "invalid value for :table: #{inspect(table)} is a bag; allowed: a set or an ordered_set"
+    end
+
+    take(adapter, table)
+  end
 
   defp take(adapter, table) do
     with key when key != :"$end_of_table" <- :ets.first(table),
          [stored] <- :ets.take(table, key) do
-      count(adapter.taken)
-      if tuple_size(stored) >= adapter.payload, do: {:ok, elem(stored, adapter.payload - 1)}, else: stored
+      taken(adapter, table, stored)
     else
       :"$end_of_table" -> :empty
       # Another taker was faster.
       [] -> take(adapter, table)
     end
+  end
+
+  defp taken(%{payload: position} = adapter, _table, stored) when tuple_size(stored) >= position do
+    count(adapter.taken)
+    {:ok, elem(stored, position - 1)}
+  end
+
+  # It stays an item of the old queue, whose workers may know where the payload is.
+  defp taken(adapter, table, stored) do
+    :ets.insert(table, stored)
+
+    raise ArgumentError,
+          "invalid value for :payload: #{adapter.payload}; allowed: a position in what the table holds, #{inspect(stored)}"
   end
 
   defp table({m, f, args}), do: apply(m, f, args)

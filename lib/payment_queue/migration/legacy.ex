@@ -35,8 +35,11 @@ defmodule PaymentQueue.Migration.Legacy do
 
   `take/0` has to remove the item for good: the drain runs beside the old workers, and both must never get the same one. Let
   it wait as long as it takes: a `GenServer.call/3` that gives up after five seconds leaves a reply behind which nobody
-  reads, and with it a payment.
+  reads, and with it a payment. An answer that is not in the table ends the drain and is logged: it may be an item, which
+  then is nowhere else.
   """
+
+  require Logger
 
   @callback enqueue(payload :: term()) :: term()
   @callback stats() :: %{required(:queue_size) => non_neg_integer(), optional(atom()) => term()} | non_neg_integer()
@@ -89,8 +92,11 @@ defmodule PaymentQueue.Migration.Legacy do
   @spec stats(module()) :: {:ok, %{queue_size: non_neg_integer(), in_flight: non_neg_integer()}} | {:error, term()}
   def stats(module) do
     case module.stats() do
-      %{queue_size: size} = stats when is_integer(size) ->
-        {:ok, %{queue_size: max(size, 0), in_flight: Map.get(stats, :in_flight, 0)}}
+      %{queue_size: size, in_flight: in_flight} when is_integer(size) and is_integer(in_flight) ->
+        {:ok, %{queue_size: max(size, 0), in_flight: max(in_flight, 0)}}
+
+      %{queue_size: size} = stats when is_integer(size) and not is_map_key(stats, :in_flight) ->
+        {:ok, %{queue_size: max(size, 0), in_flight: 0}}
 
       size when is_integer(size) ->
         {:ok, %{queue_size: max(size, 0), in_flight: 0}}
@@ -109,11 +115,20 @@ defmodule PaymentQueue.Migration.Legacy do
       {:ok, payload} -> {:ok, payload}
       {:ok, payload, _} -> {:ok, payload}
       :empty -> :empty
-      # It may be a payload: the operator gets it to see.
-      other -> {:error, {:bad_return, other}}
+      other -> bad_return(module, function, other)
     end
   catch
     kind, reason -> {:error, {kind, reason}}
+  end
+
+  # It may be an item, and who waits for the answer may be gone: then it would be seen nowhere.
+  defp bad_return(module, function, value) do
+    Logger.error(
+      "PaymentQueue.Migration: #{inspect(module)}.#{function}/0 returned #{inspect(value)}, which is neither an item nor " <>
+        ":empty (see PaymentQueue.Migration.Legacy); the drain stops. If it is an item, it is in no queue"
+    )
+
+    {:error, {:bad_return, value}}
   end
 
   @doc false

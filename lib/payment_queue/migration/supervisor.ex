@@ -19,12 +19,40 @@ defmodule PaymentQueue.Migration.Supervisor do
   @impl true
   def init(config) do
     route = Route.install(config)
+    :ok = await_end(PaymentQueue.Supervisor.name(route.shadow))
     shadow = if Mode.route(Route.mode(route)) == :shadow, do: [Shadow.child_spec(route)], else: []
-    Supervisor.init([drainer(route) | shadow], strategy: :one_for_one)
+    Supervisor.init([drainer_spec(route) | shadow], strategy: :one_for_one)
   end
 
   # The drainer puts its item back before it ends, into a queue that may be slow.
-  defp drainer(route), do: %{id: Drainer, start: {Drainer, :start_link, [route]}, shutdown: 15_000}
+  defp drainer_spec(route), do: %{id: Drainer, start: {Drainer, :start_link, [route]}, shutdown: 15_000}
+
+  # After a kill, the tree before this one may still be stopping its shadow queue, which has a name and is closed at the
+  # end. To start over it would fail, and after three tries the supervisor above, the application's, would give up.
+  defp await_end(name) do
+    case Process.whereis(name) do
+      nil ->
+        :ok
+
+      pid ->
+        monitor = Process.monitor(pid)
+        receive do: ({:DOWN, ^monitor, :process, ^pid, _} -> :ok)
+    end
+  end
+
+  @doc "The drainer of a migration, or nil if none is running."
+  @spec drainer(atom()) :: pid() | nil
+  def drainer(name) do
+    with pid when is_pid(pid) <- Process.whereis(name(name)) do
+      Enum.find_value(Supervisor.which_children(pid), fn
+        {Drainer, child, _, _} when is_pid(child) -> child
+        _ -> nil
+      end)
+    end
+  catch
+    # The tree is going down.
+    :exit, _ -> nil
+  end
 
   @doc "Makes sure that the shadow queue runs."
   @spec start_shadow(Route.t()) :: :ok | {:error, term()}

@@ -162,8 +162,20 @@ defmodule PaymentQueue.Migration.AdapterTest do
       assert ByFunction.take() == {:ok, :pay}
     end
 
-    test "what is stored otherwise than said is shown, not lost in a raise" do
-      assert {{:error, {:bad_return, {{_, _}, :meta, 1}}, 0}, []} = migrated(WrongPosition)
+    test "what is stored otherwise than said is shown, and stays in the table" do
+      assert {{:error, {:error, %ArgumentError{message: message}}, 0}, []} = migrated(WrongPosition)
+      assert message =~ ~r/invalid value for :payload: 4; allowed: a position in what the table holds, {{.*}, :meta, 1}/
+      assert for(_ <- 1..3, {:ok, n} <- [ByName.take()], do: n) == [1, 2, 3]
+    end
+
+    test "a bag is refused before anything is taken" do
+      for type <- [:bag, :duplicate_bag] do
+        :ets.delete(Table)
+        :ets.new(Table, [type, :public, :named_table])
+        :ets.insert(Table, [{:customer, :meta, 1}, {:customer, :meta, 2}])
+        assert_raise ArgumentError, ~r/Table is a bag; allowed: a set or an ordered_set/, fn -> ByName.take() end
+        assert :ets.info(Table, :size) == 2
+      end
     end
 
     test "options are checked" do

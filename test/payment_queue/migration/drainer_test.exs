@@ -17,7 +17,7 @@ defmodule PaymentQueue.Migration.DrainerTest do
 
   defp drain(%{name: name}, opts \\ []), do: Task.async(fn -> Migration.drain_legacy([name: name] ++ opts) end)
 
-  defp drainer(name), do: Process.whereis(Migration.Drainer.name(name))
+  defp drainer(name), do: Migration.Supervisor.drainer(name)
   defp in_hand(name), do: PaymentQueue.Migration.InHand.count(PaymentQueue.Migration.Route.fetch!(name))
 
   # Until the drain has an item in hand that the new queue, of capacity 1, refuses.
@@ -204,6 +204,35 @@ defmodule PaymentQueue.Migration.DrainerTest do
       end
     end
 
+    test "a kill of all there is costs the application above one restart, not itself" do
+      legacy = OldQueue.asking!()
+      name = new_name()
+      # Supervised as the guide says, with the intensity that a supervisor has by default.
+      options = [name: name, queue: queue!(), legacy: legacy, mode: :shadow]
+      start = {Supervisor, :start_link, [[{Migration, options}], [strategy: :one_for_one]]}
+      app = start_supervised!(%{id: :app, start: start, type: :supervisor, restart: :temporary})
+      tree = fn -> Process.whereis(Migration.Supervisor.name(name)) end
+      shadow = :"#{name}.migration.shadow"
+      shadow_tree = Process.whereis(PaymentQueue.Supervisor.name(shadow))
+      first = tree.()
+      :ok = Migration.set_mode(:native, name: name)
+      drain = drain(%{name: name})
+      assert_receive {:legacy, mover, :take}
+      :ok = Migration.set_mode(:shadow, name: name)
+      # The shadow queue takes its time to stop.
+      true = :erlang.suspend_process(shadow_tree)
+      kill(first)
+      let_pass(20)
+      true = :erlang.resume_process(shadow_tree)
+      eventually(fn -> tree.() not in [nil, first] and is_pid(drainer(name)) end)
+      assert Process.alive?(app)
+      # The copies have a worker again, and the drain of before goes on to its end.
+      :ok = PaymentQueue.enqueue(:copy, queue: shadow)
+      eventually(fn -> PaymentQueue.info(shadow).settled == 1 end)
+      OldQueue.answer(mover, :empty)
+      assert Task.await(drain) == {:ok, 0}
+    end
+
     test "goes back when the migration is stopped; what could not is not left lying" do
       %{name: name, queue: queue} = migration = with_item_in_hand(:pay)
       stop = Task.async(fn -> Supervisor.stop(Migration.Supervisor.name(name), :shutdown) end)
@@ -245,7 +274,7 @@ defmodule PaymentQueue.Migration.DrainerTest do
       consumer = Task.async(fn -> consume(queue, []) end)
       kills = storm(name, legacy, 0)
 
-      {:ok, _} = Migration.Drainer.start_link(PaymentQueue.Migration.Route.fetch!(name))
+      {:ok, _} = Supervisor.restart_child(Migration.Supervisor.name(name), Migration.Drainer)
       assert {:ok, _} = Migration.drain_legacy(name: name)
       # The last killed drain's mover may have brought its item to an end after the old queue was empty.
       eventually(fn -> PaymentQueue.info(queue).settled >= 20_000 end)
@@ -266,7 +295,7 @@ defmodule PaymentQueue.Migration.DrainerTest do
         kills
       else
         {:ok, pid} = Migration.Drainer.start_link(PaymentQueue.Migration.Route.fetch!(name))
-        drain = Task.async(fn -> Migration.drain_legacy(name: name) end)
+        drain = Task.async(fn -> Migration.Drainer.drain(pid, 25, :infinity) end)
         wait_below(legacy, left - 100)
         kill(pid)
         # Unless it was done before the kill came.
@@ -324,6 +353,22 @@ defmodule PaymentQueue.Migration.DrainerTest do
         assert {:error, unquote(reason), 1} = Task.await(drain)
         assert take_all(migration.queue) == [1]
       end
+    end
+
+    test "an answer that nobody knows is in the log, for it may be an item and its caller gone" do
+      migration = migration!(OldQueue.asking!())
+
+      log =
+        ExUnit.CaptureLog.capture_log(fn ->
+          drain = drain(migration)
+          assert_receive {:legacy, pid, :take}
+          Task.shutdown(drain, :brutal_kill)
+          drainer = drainer(migration.name)
+          OldQueue.answer(pid, {:value, %{id: "p7"}})
+          eventually(fn -> not Process.alive?(pid) and :sys.get_state(drainer).mover == nil end)
+        end)
+
+      assert log =~ ~s(.take/0 returned {:value, %{id: "p7"}}, which is neither an item nor :empty)
     end
   end
 end
