@@ -12,7 +12,7 @@ use proptest::test_runner::{Config, RngSeed};
 /// One step of time, far longer than a test.
 const STEP_MS: u64 = 1_000_000;
 
-/// Choices by number mean "that one, modulo how many there are".
+/// Choices by number mean "that one, modulo how many there are". `Pass` is time that passes while the background thread is late.
 #[derive(Clone, Debug)]
 enum Op {
     Enqueue { len: usize, format: u8, delay: u64 },
@@ -41,6 +41,7 @@ enum Op {
     Purge { max: usize },
     RequeueDead { max: usize },
     Promote { delay: u64 },
+    Pass { delay: u64 },
     RunJob,
     Peek { n: usize },
     DeadLetters { n: usize },
@@ -142,6 +143,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (vec(len(), 0..60), format()).prop_map(|(lens, format)| Op::EnqueueMany { lens, format }),
         3 => n().prop_map(|max| Op::RequeueDead { max }),
         3 => delay().prop_map(|delay| Op::Promote { delay }),
+        1 => delay().prop_map(|delay| Op::Pass { delay }),
     ];
     let going = prop_oneof![
         6 => who().prop_map(|who| Op::Take { who }),
