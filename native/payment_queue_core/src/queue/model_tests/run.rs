@@ -40,6 +40,14 @@ impl Run {
         }
     }
 
+    pub(super) fn follow(mut self, program: impl IntoIterator<Item = Op>) {
+        for op in program {
+            self.step(op);
+            self.check();
+        }
+        self.finish();
+    }
+
     fn payload(&mut self, len: usize) -> Vec<u8> {
         self.items += 1;
         (0..len).map(|at| (self.items * 31 + at * 7) as u8).collect()
@@ -147,7 +155,7 @@ impl Run {
         self.model.leased.remove(&lease).ok_or(StaleLease)
     }
 
-    pub(super) fn step(&mut self, op: Op) {
+    fn step(&mut self, op: Op) {
         match op {
             Op::Enqueue { len, format, delay } => {
                 let payload = self.payload(len);
@@ -280,7 +288,7 @@ impl Run {
         assert_eq!(self.model.held.len(), held);
     }
 
-    pub(super) fn check(&mut self) {
+    fn check(&mut self) {
         assert!(!self.fetch_jobs(), "an estate that nobody left");
         self.follow_passers();
         let (model, info) = (&self.model, self.queue.info());
@@ -325,7 +333,7 @@ impl Run {
     }
 
     /// Brings every item to its end.
-    pub(super) fn finish(mut self) {
+    fn finish(mut self) {
         while !self.jobs.is_empty() {
             self.run_job();
         }
