@@ -212,6 +212,7 @@ defmodule PaymentQueue do
 
   `{:ok, n}`: all `n` are in. `{:error, reason, n}`: the first `n` are in, the next one was refused for `reason`, and the
   rest was not tried: `Enum.drop(payloads, n)` is what is left to do (after a `:duplicate`, `Enum.drop(payloads, n + 1)`).
+  The two functions are called for all payloads first: when one of them raises, or makes a key that is not allowed, nothing is in.
 
       iex> {:ok, _} = PaymentQueue.start_link(name: :docs_many, capacity: 2)
       iex> PaymentQueue.enqueue_many([:a, :b, :c], queue: :docs_many)

@@ -37,7 +37,7 @@ defmodule PaymentQueue.Enqueuing do
 
     if plain?(call),
       do: slices(call.queue, payloads, 0, call.timeout),
-      else: each(payloads, call, 0)
+      else: each(payloads, hows!(payloads, call), call, 0)
   end
 
   defp plain?(call), do: match?(%{delay: 0, key: nil, partition: nil, priority: 0}, call)
@@ -62,11 +62,27 @@ defmodule PaymentQueue.Enqueuing do
     end
   end
 
-  defp each([], _call, done), do: {:ok, done}
+  # All before the first item is in: whoever is answered by an exception must not be left with a part that was accepted.
+  defp hows!(payloads, call) do
+    hows = for payload <- payloads, do: how(call, of(call.key, payload), of(call.partition, payload))
+    if Enum.any?(hows, &match?({_, <<_::binary>>, _, _}, &1)), do: keeps_keys!(call)
+    hows
+  end
 
-  defp each([payload | rest], call, done) do
-    case put(payload, how(call, of(call.key, payload), of(call.partition, payload)), call) do
-      :ok -> each(rest, call, done + 1)
+  defp keeps_keys!(call) do
+    settings = Native.settings(call.queue)
+
+    # What is not in this VM is maybe in NATS.
+    if match?({:error, _}, settings) or Options.setting(settings, :unique_for) != nil,
+      do: :ok,
+      else: answer({:error, :no_keys}, call)
+  end
+
+  defp each([], [], _call, done), do: {:ok, done}
+
+  defp each([payload | rest], [how | hows], call, done) do
+    case put(payload, how, call) do
+      :ok -> each(rest, hows, call, done + 1)
       {:error, reason} -> {:error, reason, done}
       # The first finds out for all.
       nil -> many_far([payload | rest], call)
@@ -107,12 +123,10 @@ defmodule PaymentQueue.Enqueuing do
   defp bytes(term, option) do
     bytes = :erlang.term_to_binary(term, [:deterministic])
 
-    if byte_size(bytes) > @max_key,
-      do:
-        raise(
-          ArgumentError,
-          "the #{inspect(option)} takes #{byte_size(bytes)} bytes in external term format; allowed: #{@max_key}"
-        )
+    if byte_size(bytes) > @max_key do
+      allowed = "a term of up to #{@max_key} bytes in external term format, and not #{byte_size(bytes)}"
+      Options.invalid!(option, term, allowed)
+    end
 
     bytes
   end

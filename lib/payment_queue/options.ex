@@ -336,7 +336,12 @@ defmodule PaymentQueue.Options do
   end
 
   defp check!({:optional, _, _}, _option, nil), do: nil
-  defp check!({:optional, min, max}, option, value), do: check!({:integer, min, max}, option, value)
+
+  defp check!({:optional, min, max}, option, value) do
+    if is_integer(value) and value >= min and value <= max,
+      do: value,
+      else: invalid!(option, value, "an integer in #{min}..#{max}, or nil")
+  end
 
   defp check!(:any, _option, value), do: value
 
@@ -408,8 +413,9 @@ defmodule PaymentQueue.Options do
       else: invalid!(option, value, ":all or a list of #{Enum.map_join(categories, ", ", &inspect/1)}")
   end
 
+  @doc "Raises what is wrong with an option, and says what is allowed."
   @spec invalid!(atom(), term(), String.t()) :: no_return()
-  defp invalid!(option, value, allowed) do
+  def invalid!(option, value, allowed) do
     raise ArgumentError, "invalid value for #{inspect(option)}: #{show(value)}; allowed: #{allowed}"
   end
 

@@ -196,14 +196,37 @@ defmodule PaymentQueue.Laws.UniqueTest do
     end
   end
 
+  test "what enqueue_many raises, it raises before the first item is in" do
+    queue = queue!(unique_for: @hour)
+    many = fn payloads, opts -> fn -> PaymentQueue.enqueue_many(payloads, [queue: queue] ++ opts) end end
+    assert_raise KeyError, many.([%{id: 1}, %{}], key: & &1.id)
+    assert_raise KeyError, many.([%{account: 1}, %{}], partition: & &1.account)
+    assert_raise ArgumentError, ~r/invalid value for :key/, many.(["k", String.duplicate("k", 2_000)], key: & &1)
+
+    assert_raise ArgumentError,
+                 ~r/invalid value for :partition/,
+                 many.(["p", Tuple.duplicate(:p, 2_000)], partition: & &1)
+
+    :ok = PaymentQueue.configure(queue, unique_for: nil)
+    assert_raise ArgumentError, ~r/:key needs a queue/, many.([nil, 1], key: & &1)
+    assert %{enqueued: 0, keys: 0} = assert_conserved(queue)
+    assert many.([nil, nil], key: & &1).() == {:ok, 2}
+    missing = new_name()
+    assert PaymentQueue.enqueue_many([1, 2], queue: missing, key: & &1) == {:error, :queue_unavailable, 0}
+  end
+
   test "a key needs a queue that keeps keys; what is too long for a key is told" do
     plain = queue!()
     assert_raise ArgumentError, ~r/option :key needs a queue that was started with unique_for/, fn -> put(plain, 1) end
     assert put(plain, nil) == :ok
     queue = queue!(unique_for: 5)
 
-    assert_raise ArgumentError, ~r/:key takes 2006 bytes.*allowed: 1024/, fn ->
-      put(queue, String.duplicate("k", 2_000))
+    for option <- [:key, :partition] do
+      message = ~r/^invalid value for #{inspect(option)}: "kkk.*; allowed: a term of up to 1024 bytes.*, and not 2006$/
+
+      assert_raise ArgumentError, message, fn ->
+        PaymentQueue.enqueue(:pay, [{option, String.duplicate("k", 2_000)}, queue: queue])
+      end
     end
 
     assert put(:no_such_queue, 1) == {:error, :queue_unavailable}

@@ -168,6 +168,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_lower_limit_need_not_know_is_forgotten_and_what_is_remembered_is_counted() {
+        let mut window = window(3, 10);
+        (0..3).for_each(|ms| assert_eq!(try_at(&mut window, ms * MS), Ok(())));
+        window.limit.deliveries = 1;
+        assert_eq!(try_at(&mut window, 11 * MS), Err(Later(12 * MS)));
+        assert_eq!(try_at(&mut window, 12 * MS), Ok(()));
+        assert_eq!(window.started, [12 * MS]);
+        let limiter = Limiter { window: Mutex::new(Some(window)) };
+        assert!(limiter.memory() >= 8);
+    }
+
+    #[test]
+    fn a_limit_of_nothing_is_the_lowest_that_there_is() {
+        let limiter = Limiter::new();
+        limiter.set(Some(RateLimit { deliveries: 0, window_ms: 0 }), |on| assert!(on));
+        assert_eq!(limiter.limit(), Some(RateLimit { deliveries: 1, window_ms: 1 }));
+        limiter.set(Some(RateLimit { deliveries: u32::MAX, window_ms: u32::MAX }), |on| assert!(on));
+        assert_eq!(limiter.limit(), Some(RateLimit { deliveries: 100_000, window_ms: u32::MAX }));
+    }
+
+    #[test]
     fn who_takes_nothing_uses_nothing() {
         let limiter = Limiter::new();
         limiter.set(Some(RateLimit { deliveries: 1, window_ms: 60_000 }), |on| assert!(on));

@@ -247,4 +247,23 @@ mod tests {
         assert!(hold(&mut partitions, 2) && !hold(&mut partitions, 3));
         assert_eq!((leave(&mut partitions, 3), leave(&mut partitions, 1)), (None, Some(2)));
     }
+
+    #[test]
+    fn memory_counts_the_names_once_and_what_is_held() {
+        let mut partitions = line_of(1);
+        let one = partitions.memory();
+        partitions.enter(2, &[0; 1000]);
+        let two = partitions.memory();
+        assert!(two > one + 1000);
+        partitions.enter(3, &[0; 1000]);
+        partitions.join(2);
+        partitions.join(3);
+        let three = partitions.memory();
+        assert!((two + 1..two + 1000).contains(&three), "the second of a partition shares its name");
+        let payload = Payload::Small(vec![0; 500]);
+        assert!(!partitions.take_or_hold(3, || Item { payload, ..item(3) }));
+        assert!(partitions.memory() > three + 500);
+        assert_eq!(leave(&mut partitions, 2), Some(3));
+        assert_eq!((leave(&mut partitions, 3), partitions.memory()), (None, one));
+    }
 }

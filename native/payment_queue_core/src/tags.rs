@@ -280,17 +280,40 @@ mod tests {
 
     #[test]
     fn behind_a_run_of_numbers_that_are_taken_there_is_a_free_one_and_none_is_given_twice() {
-        let mut tags = Tags::default();
-        let enter = |tags: &mut Tags| tags.enter(None, Some(b"p"), || Ok(())).expect("there are free ones");
-        let mut given: Vec<u32> = (0..20_000).map(|_| enter(&mut tags)).collect();
-        // All numbers have been given once: the search begins at the run again, and at its middle, and just before it.
-        for last in [0, 10_000, MAX_NUMBER - 1, MAX_NUMBER] {
-            tags.last = last;
-            given.extend((0..100).map(|_| enter(&mut tags)));
+        for is_keyed in [false, true] {
+            let mut tags = Tags { unique_for: Some(0), ..Tags::default() };
+            let mut keys = 0_u32..;
+            let mut enter = |tags: &mut Tags| {
+                let key = keys.next().map(u32::to_be_bytes);
+                let (key, partition) = if is_keyed { (key, None) } else { (None, Some(&b"p"[..])) };
+                tags.enter(key.as_ref().map(|key| &key[..]), partition, || Ok(())).expect("there are free ones")
+            };
+            let mut given: Vec<u32> = (0..20_000).map(|_| enter(&mut tags)).collect();
+            // All numbers have been given once: the search begins at the run again, and at its middle, and just before it.
+            for last in [0, 10_000, MAX_NUMBER - 1, MAX_NUMBER] {
+                tags.last = last;
+                given.extend((0..100).map(|_| enter(&mut tags)));
+            }
+            given.sort_unstable();
+            given.dedup();
+            assert_eq!(given.len(), 20_400);
+            assert!(given.iter().all(|tag| is_partitioned(*tag) != is_keyed && *tag <= MAX_TAG));
         }
-        given.sort_unstable();
-        given.dedup();
-        assert_eq!(given.len(), 20_400);
-        assert!(given.iter().all(|tag| is_partitioned(*tag) && *tag <= MAX_TAG));
+    }
+
+    #[test]
+    fn memory_counts_the_tags_the_keys_and_the_partitions() {
+        let mut tags = Tags { unique_for: Some(u64::MAX), ..Tags::default() };
+        let key = tags.enter(Some(b"key"), None, || Ok(())).unwrap();
+        assert!(tags.memory() > tags.keys.memory() && tags.keys.memory() > 3, "the tag has the key as well");
+        let keyed = tags.memory();
+        let partition = tags.enter(None, Some(b"partition"), || Ok(())).unwrap();
+        assert!(tags.partitions.memory() > 9);
+        assert_eq!(tags.memory(), keyed + tags.partitions.memory());
+        tags.leave(partition, End::Settled);
+        tags.leave(key, End::Settled);
+        assert_eq!(tags.memory(), tags.keys.memory(), "the key is kept, its item is not");
+        tags.keep_keys_for(None);
+        assert_eq!(tags.memory(), 0);
     }
 }

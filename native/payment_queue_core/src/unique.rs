@@ -180,7 +180,9 @@ mod tests {
         for (tag, name) in [(1, b"a"), (2, b"b"), (3, b"c")] {
             keys.hold(&key(name), tag, 0);
         }
+        let held = keys.memory();
         assert_eq!(keys.keep_until(&key(b"a"), 1, 20), Some(20));
+        assert!(keys.memory() > held, "its time is remembered, too");
         assert_eq!(keys.keep_until(&key(b"b"), 2, 30), None);
         assert_eq!(keys.keep_until(&key(b"c"), 3, 10), Some(10));
         assert_eq!(keys.next_expiry(), Some(10));

@@ -196,3 +196,34 @@ fn a_purge_leaves_nothing_behind_when_the_head_is_settled_meanwhile() {
         assert_eq!(queue.info().held, 0);
     });
 }
+
+#[test]
+fn a_requeued_dead_letter_waits_for_the_one_in_flight() {
+    loom::model(|| {
+        let queue = queue_with(&[1, 2]);
+        let (holder, taker) = (queue.register(1), queue.register(2));
+        queue.reject(must_take(&queue, holder, 1), b"declined").unwrap();
+        let lease = must_take(&queue, holder, 1);
+        let other = start(&queue, move |queue| take(queue, taker, 2).is_none());
+        queue.requeue_dead(1);
+        assert!(other.join().unwrap(), "two at once");
+        queue.ack(lease).unwrap();
+        assert_eq!(drain(&queue, taker, 2), [1]);
+    });
+}
+
+#[test]
+fn a_delayed_item_that_is_due_waits_for_the_one_in_flight() {
+    loom::model(|| {
+        let queue = queue_with(&[1]);
+        let (holder, taker) = (queue.register(1), queue.register(2));
+        let how = How { partition: Some(b"account"), delay_ms: 1, ..How::default() };
+        queue.enqueue_with(&[2], 0, how).expect("there is room");
+        let lease = must_take(&queue, holder, 1);
+        let other = start(&queue, move |queue| take(queue, taker, 2).is_none());
+        queue.promote_due(u64::MAX);
+        assert!(other.join().unwrap(), "two at once");
+        queue.ack(lease).unwrap();
+        assert_eq!(drain(&queue, taker, 2), [2]);
+    });
+}

@@ -1,6 +1,7 @@
 //! Lower lanes: an item there is found by whoever looks, and by one only.
 
 use super::*;
+use crate::Refusal;
 use crate::queue::How;
 
 fn queue() -> Arc<Queue<Owner>> {
@@ -40,6 +41,26 @@ fn two_takers_share_out_two_lanes() {
         let mut all = [mine, other.join().unwrap()];
         all.sort_unstable();
         assert_eq!(all, [7, 8]);
+        assert_conserved(&queue);
+    });
+}
+
+#[test]
+fn a_priority_that_is_being_made_is_refused_or_has_its_lane() {
+    loom::model(|| {
+        let queue = super::queue(Settings::default());
+        let place = queue.register(1);
+        let how = How { priority: 1, ..How::default() };
+        let producer = start(&queue, move |queue| queue.enqueue_with(&[7], 0, how).map(drop));
+        let _ = queue.configure(Settings { priorities: 2, ..queue.settings() });
+        put(&queue, 8);
+        match producer.join().unwrap() {
+            Ok(()) => assert_eq!(
+                std::array::from_fn(|_| take(&queue, place, 1).map(|(_, payload)| payload)),
+                [Some(8), Some(7)]
+            ),
+            refused => assert_eq!(refused, Err(Refusal::NoPriority)),
+        }
         assert_conserved(&queue);
     });
 }

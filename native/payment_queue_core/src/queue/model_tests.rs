@@ -12,7 +12,7 @@ use proptest::test_runner::{Config, RngSeed};
 /// One step of time, far longer than a test.
 const STEP_MS: u64 = 1_000_000;
 
-/// Choices by number mean "that one, modulo how many there are".
+/// Choices by number mean "that one, modulo how many there are". `Pass` is time that passes while the background thread is late.
 #[derive(Clone, Debug)]
 enum Op {
     Enqueue { len: usize, format: u8, delay: u64 },
@@ -41,6 +41,7 @@ enum Op {
     Purge { max: usize },
     RequeueDead { max: usize },
     Promote { delay: u64 },
+    Pass { delay: u64 },
     RunJob,
     Peek { n: usize },
     DeadLetters { n: usize },
@@ -107,9 +108,8 @@ fn settings() -> impl Strategy<Value = Settings> {
     let max_attempts = prop::sample::select(vec![0, 1, 2, 3, 20]);
     let max_dead = prop::sample::select(vec![0, 1, 2, 5, 1000]);
     let rate_limit = prop_oneof![2 => Just(None), 1 => rate_limit().prop_map(Some)];
-    let unique_for_ms = prop::sample::select(vec![None, Some(0), Some(STEP_MS), Some(2 * STEP_MS)]);
     let bounds = (capacity, max_bytes, max_payload_bytes, max_attempts, max_dead);
-    (bounds, rate_limit, unique_for_ms, 1..=4_u8).prop_map(|(bounds, rate_limit, unique_for_ms, priorities)| {
+    (bounds, rate_limit, unique_for(), 1..=4_u8).prop_map(|(bounds, rate_limit, unique_for_ms, priorities)| {
         let (capacity, max_bytes, max_payload_bytes, max_attempts, max_dead) = bounds;
         Settings {
             capacity,
@@ -122,6 +122,10 @@ fn settings() -> impl Strategy<Value = Settings> {
             priorities,
         }
     })
+}
+
+fn unique_for() -> impl Strategy<Value = Option<u64>> {
+    prop::sample::select(vec![None, Some(0), Some(STEP_MS), Some(2 * STEP_MS)])
 }
 
 fn rate_limit() -> impl Strategy<Value = crate::RateLimit> {
@@ -142,6 +146,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (vec(len(), 0..60), format()).prop_map(|(lens, format)| Op::EnqueueMany { lens, format }),
         3 => n().prop_map(|max| Op::RequeueDead { max }),
         3 => delay().prop_map(|delay| Op::Promote { delay }),
+        1 => delay().prop_map(|delay| Op::Pass { delay }),
     ];
     let going = prop_oneof![
         6 => who().prop_map(|who| Op::Take { who }),
@@ -181,6 +186,44 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![22 => coming, 22 => going, 20 => ending, 8 => owners, 8 => operating]
 }
 
+/// For a queue that is empty most of the time, where takers wait for each other: of few partitions, and more of them park than
+/// there are items.
+fn scarce_op() -> impl Strategy<Value = Op> {
+    let coming =
+        (0..9_usize, delay(), of_few(4), of_few(2), 0..2_u8).prop_map(|(len, delay, key, partition, priority)| {
+            Op::EnqueueWith { len, delay: delay / 3, key, partition, priority }
+        });
+    let parking = prop_oneof![8 => who().prop_map(|who| Op::Park { who }), 1 => any::<usize>().prop_map(|token| Op::Unpark { token })];
+    let taking = prop_oneof![
+        2 => who().prop_map(|who| Op::Take { who }),
+        1 => who().prop_map(|who| Op::TakeMany { who, max_items: 3, max_bytes: usize::MAX }),
+        2 => (pick(), who()).prop_map(|(lease, who)| Op::SettleAndTake { lease, who }),
+        1 => Just(Op::Dequeue),
+    ];
+    let ending = prop_oneof![
+        4 => pick().prop_map(|lease| Op::Ack { lease }),
+        2 => vec(pick(), 0..4).prop_map(|leases| Op::AckMany { leases }),
+        2 => (pick(), delay()).prop_map(|(lease, delay)| Op::Nack { lease, delay, reason: 1 }),
+        1 => (pick(), delay()).prop_map(|(lease, delay)| Op::Release { lease, delay }),
+        2 => pick().prop_map(|lease| Op::Reject { lease, reason: 2 }),
+        1 => pick().prop_map(|lease| Op::Expire { lease, delay: 0, reason: 3 }),
+    ];
+    let others = prop_oneof![
+        3 => Just(Op::Register),
+        3 => who().prop_map(|who| Op::Down { who, reason: 4 }),
+        3 => Just(Op::RunJob),
+        3 => delay().prop_map(|delay| Op::Promote { delay }),
+        1 => delay().prop_map(|delay| Op::Pass { delay }),
+        2 => (0..3_usize).prop_map(|max| Op::RequeueDead { max }),
+        2 => (0..3_usize).prop_map(|max| Op::Purge { max }),
+        1 => Just(Op::Pause),
+        3 => Just(Op::Resume),
+        1 => settings().prop_map(Op::Configure),
+        1 => Just(Op::AwaitIdle),
+    ];
+    prop_oneof![5 => coming, 5 => parking, 2 => taking, 5 => ending, 4 => others]
+}
+
 /// The same programs each time, unless `PROPTEST_RNG_SEED` or `PROPTEST_CASES` ask for others.
 fn config() -> Config {
     let asked = Config::default();
@@ -206,11 +249,13 @@ proptest! {
         // Half of the programs start with room for much, so that long queues and large estates occur.
         let Settings { unique_for_ms, priorities, .. } = settings;
         let settings = if roomy { Settings { unique_for_ms, priorities, ..Settings::default() } } else { settings };
-        let mut run = run::Run::new(settings);
-        for op in program {
-            run.step(op);
-            run.check();
-        }
-        run.finish();
+        run::Run::new(settings).follow(program);
+    }
+
+    #[test]
+    fn a_queue_where_takers_wait_does_what_the_model_does(unique_for_ms in unique_for(), program in vec(scarce_op(), 1..150)) {
+        let settings = Settings { unique_for_ms, priorities: 2, max_attempts: 3, ..Settings::default() };
+        let takers = [const { Op::Register }; 4];
+        run::Run::new(settings).follow(takers.into_iter().chain(program));
     }
 }

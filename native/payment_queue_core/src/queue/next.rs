@@ -161,3 +161,50 @@ fn wait_a_little(spin: u32) {
 
 /// The record at the head is claimed but not yet published.
 pub(super) struct Pending;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::agenda::{Agenda, Job};
+    use crate::{How, Queue, Settings, Take};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_call_passes_by_so_many_and_leaves_the_rest_to_the_background_thread() {
+        let agenda = Arc::new(Agenda::new());
+        let queue = Queue::new(0, Settings::default(), agenda.clone());
+        for n in 0..20 {
+            queue.enqueue_with(&[n], 0, How { partition: Some(b"p"), ..How::default() }).unwrap();
+        }
+        queue.enqueue(b"behind", 0).unwrap();
+        let me = queue.register(1);
+        let mut payload = Vec::new();
+        let mut take = || match queue.take(me, &1, &mut payload) {
+            Take::Delivery(_) => Some((payload.clone(), queue.info().held)),
+            _ => None,
+        };
+        assert_eq!(take(), Some((vec![0], 0)));
+        for held in [8, 16] {
+            assert_eq!((take(), queue.info().held), (None, held));
+            assert!(matches!(agenda.try_next(0), Some(Job::HandOver { queue: 0 })));
+        }
+        assert_eq!(take(), Some((b"behind".to_vec(), 19)));
+        assert!(agenda.try_next(0).is_none());
+    }
+
+    #[test]
+    fn a_batch_has_the_patience_of_one_call() {
+        let agenda = Arc::new(Agenda::new());
+        let queue = Queue::new(0, Settings::default(), agenda.clone());
+        for n in 0..20 {
+            queue.enqueue_with(&[n], 0, How { partition: Some(b"p"), ..How::default() }).unwrap();
+            queue.enqueue(&[100 + n], 0).unwrap();
+        }
+        let me = queue.register(1);
+        let mut payloads = Vec::new();
+        let mut take =
+            || queue.take_many(me, &1, 100, 100, &mut payloads).map(|_| (payloads.clone(), queue.info().held));
+        assert_eq!(take(), Some((vec![0, 100, 101, 102, 103, 104, 105, 106, 107], 8)));
+        assert!(matches!(agenda.try_next(0), Some(Job::HandOver { queue: 0 })));
+        assert_eq!(take(), Some((vec![108, 109, 110, 111, 112, 113, 114, 115], 16)));
+    }
+}

@@ -211,3 +211,31 @@ impl<T: Clone + PartialEq> Queue<T> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::Settings;
+    use crate::agenda::Agenda;
+    use std::sync::Arc;
+
+    #[test]
+    fn keys_are_swept_a_while_after_the_first_is_free_and_in_slices_until_none_is_left() {
+        let agenda = Arc::new(Agenda::new());
+        let settings = Settings { unique_for_ms: Some(10), ..Settings::default() };
+        let queue = Queue::<u8>::new(0, settings, agenda.clone());
+        for n in 0..600_u32 {
+            let key = n.to_be_bytes();
+            queue.enqueue_with(b"", 0, How { key: Some(&key), ..How::default() }).unwrap();
+            queue.dequeue(&mut Vec::new()).unwrap();
+        }
+        let first = queue.tags.lock().keys().next_expiry().unwrap();
+        assert_eq!(agenda.alarm_of(0), Some(first + SWEEP_NS));
+        clock::skip(2 * SWEEP_NS);
+        let now = clock::now_ns();
+        assert!(matches!(agenda.try_next(now), Some(Job::Due { queue: 0 })));
+        let left: Vec<_> = std::iter::from_fn(|| queue.promote_due(now).1.then(|| queue.info().keys)).collect();
+        assert_eq!((left, queue.info().keys), (vec![344, 88], 0));
+        assert_eq!(agenda.alarm_of(0), None);
+    }
+}

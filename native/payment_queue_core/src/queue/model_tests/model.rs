@@ -336,9 +336,8 @@ impl Model {
         }
     }
 
-    /// Lets so many steps pass, and moves what is due.
-    pub(super) fn promote(&mut self, steps: u64) {
-        self.now += steps;
+    /// Moves what is due, and forgets the keys whose time is over.
+    pub(super) fn promote(&mut self) {
         let now = self.now;
         self.keys.retain(|_, taken| !matches!(taken, Taken::Until(step) if *step <= now));
         let later = self.scheduled.split_off(&(self.now + 1, 0));

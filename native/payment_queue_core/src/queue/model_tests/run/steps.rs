@@ -184,6 +184,7 @@ impl Run {
                 self.told(wakes);
             }
             Op::Promote { delay } => self.promote(delay),
+            Op::Pass { delay } => self.pass(delay),
             Op::RunJob => self.run_job(),
             Op::Peek { n } => self.assert_peek(n),
             Op::DeadLetters { n } => {
