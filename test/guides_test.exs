@@ -15,6 +15,13 @@ defmodule PaymentQueue.GuidesTest do
     assert Enum.sum(for page <- Guide.pages(), do: length(Guide.blocks(page))) > 50
   end
 
+  test "a notebook's set-up is the first that follows its title" do
+    # Livebook takes it for the set-up only then, and for a cell like all others if there is as much as a comment before it.
+    for page <- Guide.pages(), Path.extname(page) == ".livemd" do
+      assert File.read!(Guide.path(page)) =~ ~r/\A# [^\n]+\n\n```elixir\n[^`]*^Mix\.install\([^`]*^```\n\n## /m
+    end
+  end
+
   for page <- Guide.pages() do
     @page page
 
