@@ -44,4 +44,12 @@ defmodule PaymentQueue.GuidesTest do
       end
     end
   end
+
+  test "the runbook explains every key of info/1" do
+    queue = PaymentQueue.Testing.start_queue!()
+    page = File.read!(Guide.path("guides/operations.md"))
+
+    for {key, _} <- PaymentQueue.info(queue),
+        do: assert(page =~ ~r/`(storage\.)?#{key}`/, "guides/operations.md does not explain #{key}")
+  end
 end
