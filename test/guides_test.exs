@@ -52,4 +52,24 @@ defmodule PaymentQueue.GuidesTest do
     for {key, _} <- PaymentQueue.info(queue),
         do: assert(page =~ ~r/`(storage\.)?#{key}`/, "guides/operations.md does not explain #{key}")
   end
+
+  test "every module with a session in its documentation is doctested" do
+    tests = Path.wildcard(Guide.path("test/**/*.exs")) |> Enum.map_join(&File.read!/1)
+    {:ok, modules} = :application.get_key(:payment_queue, :modules)
+    with_sessions = Enum.filter(modules, &session?/1)
+    assert PaymentQueue in with_sessions
+
+    for module <- with_sessions,
+        do: assert(tests =~ ~r/^  doctest #{inspect(module)}(,|$)/m, "no test runs the sessions of #{inspect(module)}")
+  end
+
+  defp session?(module) do
+    case Code.fetch_docs(module) do
+      {:docs_v1, _, _, _, page, _, functions} ->
+        Enum.any?([page | Enum.map(functions, &elem(&1, 3))], &(is_map(&1) and &1["en"] =~ ~r/^ *iex> /m))
+
+      {:error, _} ->
+        false
+    end
+  end
 end
