@@ -34,6 +34,10 @@ defmodule PaymentQueue.GuidesTest do
         assert Guide.run(@page) == Enum.count(Guide.blocks(@page), &is_nil(&1.not_run))
       end
     end
+  end
+
+  for page <- Guide.site() do
+    @page page
 
     test "the links of #{page} lead somewhere" do
       for {file, fragment} <- Guide.links(@page) do
@@ -43,6 +47,16 @@ defmodule PaymentQueue.GuidesTest do
           do: assert(fragment in Guide.anchors(file), "#{@page} links to ##{fragment}, which #{file} has not")
       end
     end
+  end
+
+  test "each guide and each README is a page of the site" do
+    pages =
+      for folder <- ["", "bench/", "bench/*/", "examples/*/", "guides/", "native/*/"],
+          file <- Path.wildcard(Guide.path(folder <> "*.{md,livemd}")),
+          do: Path.relative_to(file, Guide.path(""))
+
+    assert length(pages) > 20
+    assert pages -- Guide.site() == []
   end
 
   test "the runbook explains every key of info/1" do

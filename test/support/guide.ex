@@ -29,6 +29,13 @@ defmodule PaymentQueue.Guide do
     for file <- Path.wildcard(Path.join(@root, "guides/*.{md,livemd}")), do: Path.relative_to(file, @root)
   end
 
+  @doc "The pages of the documentation's site, which these are among, as paths in the repository."
+  def site do
+    # Not compiled with the tests: only `mix docs` needs it.
+    Code.require_file(path("guides/site.exs"))
+    for {file, _} <- apply(PaymentQueue.Site, :options, [])[:extras], do: file
+  end
+
   @doc "The absolute path of something in the repository."
   def path(file), do: Path.join(@root, file)
 
