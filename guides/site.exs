@@ -15,6 +15,7 @@ defmodule PaymentQueue.Site do
         guides/performance.md guides/faq.md)},
     {"How it is built",
      ~w(guides/architecture.md SECURITY.md native/payment_queue_core/README.md native/payment_queue_nif/README.md
+        native/payment_queue_store/README.md native/payment_queue_nats/README.md native/payment_queue_nats_nif/README.md
         bench/README.md bench/soak/README.md examples/payments_api/README.md examples/plug_app/README.md
         examples/grafana/README.md)}
   ]
@@ -25,6 +26,9 @@ defmodule PaymentQueue.Site do
     "SECURITY.md" => "Security",
     "native/payment_queue_core/README.md" => "Inside the core crate",
     "native/payment_queue_nif/README.md" => "Inside the NIF crate",
+    "native/payment_queue_store/README.md" => "Inside the store",
+    "native/payment_queue_nats/README.md" => "Inside the NATS crate",
+    "native/payment_queue_nats_nif/README.md" => "Inside the NATS engine's NIF",
     "bench/README.md" => "Benches",
     "bench/soak/README.md" => "Soak",
     "examples/payments_api/README.md" => "Example: a payments API",
@@ -66,8 +70,14 @@ defmodule PaymentQueue.Site do
         Enum.any?(@unlinked, &String.starts_with?(code, &1))
       end,
       skip_undefined_reference_warnings_on: @types_of_hidden,
-      # ExDoc's badge is fetched from elsewhere and leads to a service; the notebook is opened from a checkout.
-      before_closing_head_tag: fn _ -> "<style>.livebook-badge-container { display: none !important }</style>" end,
+      # It would lead to Hex, where the package is not.
+      footer: false,
+      # ExDoc's badge is fetched from elsewhere and leads to a service; the notebook is opened from a checkout. What is hidden
+      # is fetched nevertheless, so that is forbidden.
+      before_closing_head_tag: fn _ ->
+        ~s(<meta http-equiv="Content-Security-Policy" content="img-src 'self' data:">) <>
+          "<style>.livebook-badge-container { display: none !important }</style>"
+      end,
       filter_modules: fn module, _ -> not Enum.any?(@not_the_library, &within?(inspect(module), &1)) end,
       markdown_processor: {__MODULE__.Markdown, links: Map.new(pages() |> Enum.flat_map(&elem(&1, 1)), &{&1, id(&1)})}
     ]
@@ -109,6 +119,9 @@ defmodule PaymentQueue.Site.Markdown do
   # there are several files called README.md.
 
   @root Path.expand("..", __DIR__)
+
+  # The tests read this file, too, and have no ExDoc.
+  @compile {:no_warn_undefined, ExDoc.Markdown.Earmark}
 
   def available?, do: ExDoc.Markdown.Earmark.available?()
 

@@ -9,7 +9,7 @@ defmodule PaymentQueue do
       # in a request handler
       case PaymentQueue.enqueue(payment) do
         :ok -> send_resp(conn, 204, "")
-        {:error, :queue_full} -> send_resp(conn, 503, ~s({"error":"queue_full"}))
+        {:error, _full_or_closed} -> send_resp(conn, 503, "")
       end
 
   A queue is named by an atom; every call takes the name and falls back to `:default`. Enqueueing, taking and reading the

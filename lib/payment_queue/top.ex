@@ -5,7 +5,7 @@ defmodule PaymentQueue.Top do
   From a checkout or a development machine, `mix payment_queue.top` attaches to a running node. In a release, where there is
   no Mix, the same runs in the remote shell:
 
-      iex> PaymentQueue.Top.run(count: 1)
+      PaymentQueue.Top.run()
 
   | option | default | |
   |---|---|---|

@@ -126,4 +126,17 @@ defmodule PaymentQueue.PrometheusTest do
     assert MapSet.size(asked) > 10
     assert MapSet.to_list(MapSet.difference(asked, exported)) == []
   end
+
+  # A gauge that falls is a counter's reset to rate() and increase(): an alert when dead letters are put back.
+  test "the alerts of the Grafana page ask for what is exported, and only of counters how they rise" do
+    types =
+      for [_, name, type] <- Regex.scan(~r/^# TYPE (\w+) (\w+)$/m, text([busy_queue()])), into: %{}, do: {name, type}
+
+    [_, alerts] = "examples/grafana/README.md" |> File.read!() |> String.split("Alerts that are worth having:")
+    asked = Regex.scan(~r/(?:(rate|increase)\()?(payment_queue_\w+)/, alerts, capture: :all_but_first)
+    assert length(asked) > 5
+
+    for [function, name] <- asked,
+        do: assert(types[name] == "counter" or (function == "" and types[name]), "#{function}(#{name})")
+  end
 end

@@ -8,6 +8,8 @@ defmodule PaymentQueue.Guide do
   #
   #     <!-- not run: needs your release -->
   #
+  # In a notebook that comment would be a cell of its own, before its set-up; so `Mix.install/2` alone says the same there.
+  #
   # Blocks with the prompt `iex>` are sessions: each answer is compared with what the expression returns, and
   # `** (Error) message` with what it raises. The tests of a test case that a page shows are run, too.
 
@@ -27,6 +29,13 @@ defmodule PaymentQueue.Guide do
     for file <- Path.wildcard(Path.join(@root, "guides/*.{md,livemd}")), do: Path.relative_to(file, @root)
   end
 
+  @doc "The pages of the documentation's site, which these are among, as paths in the repository."
+  def site do
+    # Not compiled with the tests: only `mix docs` needs it.
+    Code.require_file(path("guides/site.exs"))
+    for {file, _} <- apply(PaymentQueue.Site, :options, [])[:extras], do: file
+  end
+
   @doc "The absolute path of something in the repository."
   def path(file), do: Path.join(@root, file)
 
@@ -38,9 +47,11 @@ defmodule PaymentQueue.Guide do
       {_, indent} = indent
       code = text |> binary_part(at, length) |> String.replace(~r/^ {#{indent}}/m, "")
       line = text |> binary_part(0, at) |> String.split("\n") |> length()
-      %__MODULE__{file: page, line: line, code: code, not_run: part(text, why)}
+      %__MODULE__{file: page, line: line, code: code, not_run: part(text, why) || installs(code)}
     end
   end
+
+  defp installs(code), do: if(code =~ ~r/^Mix\.install\(/m, do: "the tests have it compiled already")
 
   defp part(_text, {-1, 0}), do: nil
   defp part(text, {at, length}), do: binary_part(text, at, length)
