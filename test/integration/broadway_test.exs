@@ -272,6 +272,27 @@ defmodule PaymentQueue.BroadwayTest do
       assert %{redelivered: 0} = assert_conserved(queue)
     end
 
+    test "by Broadway's partitions keeps the order within each" do
+      queue = queue!()
+      test = self()
+
+      handle = fn message ->
+        send(test, {:handled, message.data, self()})
+        message
+      end
+
+      pipeline!(queue, handle: handle, partition_by: &rem(&1.data, 5), processors: [concurrency: 3])
+      enqueue!(queue, Enum.to_list(1..300))
+      handled = for _ <- 1..300, do: assert_receive({:handled, _, _})
+
+      for {_, messages} <- Enum.group_by(handled, fn {:handled, n, _} -> rem(n, 5) end) do
+        assert [_] = Enum.uniq_by(messages, fn {:handled, _, processor} -> processor end)
+        assert messages == Enum.sort(messages)
+      end
+
+      settled(queue, 300)
+    end
+
     test "of a paused queue waits for it to be resumed" do
       queue = queue!()
       PaymentQueue.pause(queue)
