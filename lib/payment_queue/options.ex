@@ -223,6 +223,7 @@ defmodule PaymentQueue.Options do
     do: Map.new(schema, fn {key, {type, default}} -> {key, if(default != nil, do: check!(type, key, default))} end)
 
   # Said only where something is wrong.
+  defp where({:call, :attach_default_logger}), do: "PaymentQueue.Telemetry.attach_default_logger"
   defp where({:call, call}), do: "PaymentQueue.#{call}"
   defp where(where), do: where
 

@@ -62,7 +62,8 @@ defmodule PaymentQueue.Producer do
   Items are taken when processors ask for them and no sooner; without items the producer is parked in native code and is
   woken by the enqueue. What is taken counts as in flight, so with Broadway's defaults (`max_demand: 10`) up to 10 items for
   each processor are in flight. One process takes for all producers of a pipeline: `concurrency:` of more than 1 in
-  `producer:` gains nothing. Broadway's `rate_limiting:` works as always.
+  `producer:` gains nothing, and what Broadway's `partition_by:` keeps in order, it keeps so only behind one producer. Broadway's
+  `rate_limiting:` works as always.
 
   ## What happens when
 

@@ -49,7 +49,8 @@ defmodule PaymentQueue.Telemetry do
   A span costs its worker more than the queue does, so a queue of millions of items per second may want
   `telemetry: [spans: false]` among the options of `PaymentQueue.start_link/1`: its workers then emit none.
 
-  A worker that is killed from elsewhere ends no span: the run's `:start` is then followed by a `worker down` event.
+  A worker that is killed from elsewhere ends no span: the run's `:start` is then followed by a `worker down` event. Nor does
+  a run whose end NATS did not confirm: its item is delivered again.
 
   ## Batches
 
@@ -158,8 +159,8 @@ defmodule PaymentQueue.Telemetry do
       queue writes two lines for each item, and one for each refusal; `[:worker, :queue]` stays quiet under any load.
     * `encode:` `true` for JSON, by `JSON`, `:json`, Jason or jiffy, whichever there is; `false` (default) for a structured report
 
-  `{:error, :already_exists}`: it is attached. Without `:telemetry`, or without a JSON library for `encode: true`, it raises
-  `ArgumentError`.
+  `{:error, :already_exists}`: it is attached. Without `:telemetry`, before it is started, or without a JSON library for
+  `encode: true`, it raises `ArgumentError`.
 
       iex> PaymentQueue.Telemetry.attach_default_logger(events: [:item, :qeue])
       ** (ArgumentError) invalid value for :events: [:item, :qeue]; allowed: :all or a list of :item, :batch, :enqueue, :worker, :queue
@@ -188,6 +189,12 @@ defmodule PaymentQueue.Telemetry do
     unless Code.ensure_loaded?(:telemetry) do
       raise ArgumentError,
             "the application :telemetry is not available. Add {:telemetry, \"~> 1.0\"} to your dependencies"
+    end
+
+    unless Events.running?() do
+      raise ArgumentError,
+            "the application :telemetry is not started. Call Application.ensure_all_started(:telemetry) before, and before " <>
+              "the queues are started"
     end
   end
 end

@@ -164,6 +164,44 @@ defmodule PaymentQueue.BroadwayTest do
       assert :ok = PaymentQueue.ack(lease)
     end
 
+    test "has failed, whatever handle_failed/2 makes of its status" do
+      queue = queue!(max_attempts: 1)
+      reset = fn messages -> Enum.map(messages, &%{&1 | status: :ok}) end
+      pipeline!(queue, handle: &Message.failed(&1, :no), failed: reset)
+      enqueue!(queue, [1, 2, 3])
+      assert [%{reason: :failed}, _, _] = dead_letters(queue, 3)
+      assert %{in_flight: 0, settled: 0} = assert_conserved(queue)
+    end
+
+    test "may be settled by handle_failed/2" do
+      queue = queue!()
+      settle = fn messages -> Enum.map(messages, &Message.configure_ack(&1, on_failure: :ack)) end
+      pipeline!(queue, handle: &Message.failed(&1, :no), failed: settle)
+      enqueue!(queue, [1, 2, 3])
+      settled(queue, 3)
+    end
+
+    test "or one that succeeded may be acknowledged before the callback is done" do
+      queue = queue!()
+      test = self()
+
+      handle = fn message ->
+        message = if message.data == :bad, do: message |> Message.failed(:no) |> on_failure(:reject), else: message
+        message = Message.ack_immediately(message)
+        send(test, {:at_once, message.data, PaymentQueue.stats(queue).in_flight})
+        message
+      end
+
+      pipeline!(queue, handle: handle, processors: [concurrency: 1, max_demand: 1])
+      enqueue!(queue, [:good, :bad])
+      assert_receive {:at_once, :good, 0}
+      assert_receive {:at_once, :bad, 0}
+      assert [%{payload: :bad, reason: :no}] = dead_letters(queue, 1)
+      assert %{settled: 1} = assert_conserved(queue)
+    end
+
+    defp on_failure(message, what), do: Message.configure_ack(message, on_failure: what)
+
     test "of a batch fails alone" do
       queue = queue!(max_attempts: 1)
 
@@ -232,6 +270,27 @@ defmodule PaymentQueue.BroadwayTest do
       for n <- 1..300, do: assert_receive({:handled, %{data: ^n}})
       settled(queue, 300)
       assert %{redelivered: 0} = assert_conserved(queue)
+    end
+
+    test "by Broadway's partitions keeps the order within each" do
+      queue = queue!()
+      test = self()
+
+      handle = fn message ->
+        send(test, {:handled, message.data, self()})
+        message
+      end
+
+      pipeline!(queue, handle: handle, partition_by: &rem(&1.data, 5), processors: [concurrency: 3])
+      enqueue!(queue, Enum.to_list(1..300))
+      handled = for _ <- 1..300, do: assert_receive({:handled, _, _})
+
+      for {_, messages} <- Enum.group_by(handled, fn {:handled, n, _} -> rem(n, 5) end) do
+        assert [_] = Enum.uniq_by(messages, fn {:handled, _, processor} -> processor end)
+        assert messages == Enum.sort(messages)
+      end
+
+      settled(queue, 300)
     end
 
     test "of a paused queue waits for it to be resumed" do

@@ -7,10 +7,10 @@ defmodule PaymentQueue.Pipeline do
 
   @doc """
   Starts a pipeline that takes from the queue. Options: `handle:` a function of the message, `batch:` a function of the
-  messages of a batch, `producer:` options of `PaymentQueue.Producer`, `producers:` how many; all others are Broadway's.
+  messages of a batch, `failed:` a function of messages that failed, `producer:` options of `PaymentQueue.Producer`, `producers:` how many; all others are Broadway's.
   """
   def pipeline!(queue, opts) do
-    {mine, opts} = Keyword.split(opts, [:handle, :batch, :producer, :producers, :rate_limiting, :processors])
+    {mine, opts} = Keyword.split(opts, [:handle, :batch, :failed, :producer, :producers, :rate_limiting, :processors])
     name = :"Pipeline.#{queue}"
     batch = mine[:batch]
 
@@ -18,7 +18,7 @@ defmodule PaymentQueue.Pipeline do
       Keyword.merge(
         [
           name: name,
-          context: %{handle: mine[:handle], batch: batch},
+          context: %{handle: mine[:handle], batch: batch, failed: mine[:failed] || (& &1)},
           producer:
             [
               module: {PaymentQueue.Producer, Keyword.merge([queue: queue], mine[:producer] || [])},
@@ -51,4 +51,5 @@ defmodule PaymentQueue.Pipeline do
 
   def handle_message(_processor, message, context), do: context.handle.(message)
   def handle_batch(_batcher, messages, _info, context), do: context.batch.(messages)
+  def handle_failed(messages, context), do: context.failed.(messages)
 end

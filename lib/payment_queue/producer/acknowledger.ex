@@ -53,6 +53,8 @@ defmodule PaymentQueue.Producer.Acknowledger do
 
   defp reason({:failed, reason}), do: reason
   defp reason({kind, reason, stack}), do: {kind, reason, Reason.stack(stack)}
+  # It failed and its status says nothing of that any more: `handle_failed/2` may return whatever message it likes.
+  defp reason(_status), do: :failed
 
   @doc false
   @spec configure(atom(), map(), keyword()) :: {:ok, map()}

@@ -12,7 +12,9 @@ defmodule PaymentQueue.Telemetry.Events do
   def detect, do: :persistent_term.put(@enabled, Code.ensure_loaded?(:telemetry) and running?())
 
   # Called before its application runs, `:telemetry` would log a warning each time.
-  defp running?, do: List.keymember?(Application.started_applications(), :telemetry, 0)
+  @doc "Whether the application `:telemetry` has been started."
+  @spec running?() :: boolean()
+  def running?, do: List.keymember?(Application.started_applications(), :telemetry, 0)
 
   @doc "Whether `:telemetry` was there when the last queue was started."
   @spec enabled?() :: boolean()

@@ -61,4 +61,16 @@ defmodule PaymentQueue.TelemetryLoggerTest do
       assert_raise ArgumentError, ~r/JSON/, fn -> Telemetry.attach_default_logger(encode: true) end
     end
   end
+
+  test "wants telemetry to be started, and says so" do
+    on_exit(fn -> {:ok, _} = Application.ensure_all_started(:telemetry) end)
+    capture_log(fn -> :ok = Application.stop(:telemetry) end)
+    assert_raise ArgumentError, ~r/:telemetry is not started/, fn -> Telemetry.attach_default_logger() end
+    assert_raise ArgumentError, ~r/:telemetry is not started/, fn -> Telemetry.detach_default_logger() end
+  end
+
+  test "names itself where an option is wrong" do
+    message = ~r/unknown option :evnts for PaymentQueue.Telemetry.attach_default_logger. Did you mean :events\?/
+    assert_raise ArgumentError, message, fn -> Telemetry.attach_default_logger(evnts: [:item]) end
+  end
 end
