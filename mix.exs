@@ -27,7 +27,7 @@ defmodule PaymentQueue.MixProject do
       package: package(),
       docs: &docs/0,
       deps: []
-    ] ++ without_warnings([JSON, :json, Jason, :jiffy, Plug.Conn])
+    ] ++ without_warnings([JSON, :json, Jason, :jiffy, Plug.Conn, Plug.CSRFProtection])
   end
 
   def application, do: [extra_applications: @extra_applications]

@@ -66,14 +66,16 @@ defmodule PaymentQueue.Dashboard do
   @typedoc """
   `path`: the segments below the page's own path. `params`: of the query for a `GET`, of the body for a `POST`. `headers`: the ones
   named in `request_headers/0`, or nil. `base`: the page's own path, for the cookie. `secure`: whether it came by HTTPS.
+  `host_token`: a token of the host's own protection against forgery, which the page sends back as `_csrf_token` in the body of its posts.
   """
   @type request :: %{
-          method: String.t(),
-          path: [String.t()],
-          params: %{optional(String.t()) => term()},
-          headers: %{optional(String.t()) => String.t() | nil},
-          base: String.t(),
-          secure: boolean()
+          required(:method) => String.t(),
+          required(:path) => [String.t()],
+          required(:params) => %{optional(String.t()) => term()},
+          required(:headers) => %{optional(String.t()) => String.t() | nil},
+          required(:base) => String.t(),
+          required(:secure) => boolean(),
+          optional(:host_token) => String.t()
         }
 
   @typedoc "false: may look. Anything else: may operate, and is named in the log unless it is true."
@@ -100,7 +102,15 @@ defmodule PaymentQueue.Dashboard do
 
   def respond(config, %{method: method, path: []} = request, who) when method in ["GET", "HEAD"] do
     {cookies, token} = if who == false, do: {[], ""}, else: token(request)
-    {headers, body} = Page.render(%{title: config.title, token: token, interval: to_string(config.interval)})
+
+    values = %{
+      title: config.title,
+      token: token,
+      host_token: request[:host_token] || "",
+      interval: to_string(config.interval)
+    }
+
+    {headers, body} = Page.render(values)
     {:ok, 200, cookies ++ headers, body}
   end
 

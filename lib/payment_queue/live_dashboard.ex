@@ -52,7 +52,7 @@ defmodule PaymentQueue.LiveDashboard do
           <:col field={:state} header="State" />
           <:col field={:waiting} header="Waiting" sortable={:desc} text_align="right" />
           <:col field={:in_flight} header="In flight" sortable={:desc} text_align="right" />
-          <:col field={:scheduled} header="Scheduled" text_align="right" />
+          <:col field={:dead} header="Dead letters" sortable={:desc} text_align="right" />
           <:col field={:full} header="Full, %" sortable={:desc} text_align="right" />
           <:col field={:done} header="Done/s" sortable={:desc} text_align="right" />
           <:col field={:refused} header="Refused/s" text_align="right" />
@@ -60,7 +60,7 @@ defmodule PaymentQueue.LiveDashboard do
           <:col field={:handler_p99} header="Handler 99 %, ms" text_align="right" />
           <:col field={:workers} header="Workers" text_align="right" />
           <:col field={:parked} header="Parked" text_align="right" />
-          <:col field={:dead} header="Dead letters" sortable={:desc} text_align="right" />
+          <:col field={:scheduled} header="Scheduled" text_align="right" />
         </.live_table>
         """
       end

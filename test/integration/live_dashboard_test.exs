@@ -35,20 +35,29 @@ if Code.ensure_loaded?(Phoenix.LiveDashboard.PageBuilder) do
 
     defmodule Router do
       use Phoenix.Router
+      import Phoenix.Controller
       import Phoenix.LiveDashboard.Router
 
+      # As `mix phx.new` makes it.
       pipeline :browser do
+        plug(:accepts, ["html"])
         plug(:fetch_session)
+        plug(:protect_from_forgery)
+        plug(:put_secure_browser_headers)
       end
 
       scope "/" do
         pipe_through(:browser)
         live_dashboard("/dashboard", additional_pages: [queues: Queues])
+        forward("/queues", PaymentQueue.Plug.Dashboard, path: "/", authorize: {__MODULE__, :all})
       end
+
+      def all(_conn), do: true
     end
 
     defmodule Endpoint do
       use Phoenix.Endpoint, otp_app: :payment_queue
+      plug(Plug.Parsers, parsers: [:urlencoded], pass: ["*/*"])
       plug(Plug.Session, store: :cookie, key: "_test", signing_salt: "0123456789")
       plug(Router)
     end
@@ -76,6 +85,44 @@ if Code.ensure_loaded?(Phoenix.LiveDashboard.PageBuilder) do
       assert conn.resp_body =~ "Payment queues"
       assert conn.resp_body =~ "#{queue}"
       assert conn.resp_body =~ "Handler 99 %, ms"
+    end
+
+    test "our own dashboard lives and operates behind a Phoenix pipeline for pages" do
+      queue = queue!()
+      page = Plug.Test.conn(:get, "/queues") |> Endpoint.call([])
+
+      cookies =
+        page |> Plug.Conn.get_resp_header("set-cookie") |> Enum.map_join("; ", &(&1 |> String.split(";") |> hd()))
+
+      # What the page's script sends.
+      assert page.resp_body =~ ~s(_format: "html")
+      # Ends the stream after one event.
+      send(self(), {:EXIT, self(), :test})
+
+      events =
+        Plug.Test.conn(:get, "/queues/events?_format=html&queue=#{queue}")
+        |> Plug.Conn.put_req_header("accept", "text/event-stream")
+        |> Endpoint.call([])
+
+      assert_received {:EXIT, _, :test}
+      assert Plug.Conn.get_resp_header(events, "content-type") == ["text/event-stream"]
+      assert events.resp_body =~ ~s("id":"#{queue}")
+
+      [[token], [host_token]] =
+        for name <- ["csrf-token", "host-token"],
+            do: Regex.run(~r/name="#{name}" content="(.+?)"/, page.resp_body, capture: :all_but_first)
+
+      body = URI.encode_query(queue: queue, operation: "pause", _csrf_token: host_token)
+
+      answer =
+        Plug.Test.conn(:post, "/queues/operations", body)
+        |> Plug.Conn.put_req_header("cookie", cookies)
+        |> Plug.Conn.put_req_header("content-type", "application/x-www-form-urlencoded")
+        |> Plug.Conn.put_req_header("x-csrf-token", token)
+        |> Endpoint.call([])
+
+      assert answer.status == 200
+      assert PaymentQueue.info(queue).state == :paused
     end
   end
 end

@@ -101,6 +101,58 @@ if Code.ensure_loaded?(Plug.Builder) do
       assert PaymentQueue.info(:plug_pipeline).state == :running
     end
 
+    defmodule Sessions do
+      use Plug.Builder
+
+      plug(:put_secret)
+      plug(Plug.Session, store: :cookie, key: "_host", signing_salt: "0123456789")
+      plug(:fetch_session)
+      plug(Plug.Parsers, parsers: [:urlencoded])
+      plug(:protect)
+      plug(PaymentQueue.Plug.Dashboard, path: "/", queues: [:plug_pipeline], authorize: {__MODULE__, :all})
+
+      def put_secret(conn, _), do: %{conn | secret_key_base: String.duplicate("0123456789", 7)}
+      def all(_conn), do: true
+
+      def protect(%{path_info: ["unprotected" | path]} = conn, _), do: %{conn | path_info: path}
+      def protect(conn, _), do: Plug.CSRFProtection.call(conn, Plug.CSRFProtection.init([]))
+    end
+
+    defp meta(html, name) do
+      [_, content] = Regex.run(~r/name="#{name}" content="(.*?)"/, html)
+      content
+    end
+
+    test "dashboard: operations behind the host's own protection against forgery" do
+      page = Sessions.call(Plug.Test.conn(:get, "/"), Sessions.init([]))
+
+      body =
+        URI.encode_query(queue: "plug_pipeline", operation: "resume", _csrf_token: meta(page.resp_body, "host-token"))
+
+      cookies =
+        page |> Plug.Conn.get_resp_header("set-cookie") |> Enum.map_join("; ", &(&1 |> String.split(";") |> hd()))
+
+      post = fn body ->
+        Plug.Test.conn(:post, "/operations", body)
+        |> Plug.Conn.put_req_header("cookie", cookies)
+        |> Plug.Conn.put_req_header("content-type", "application/x-www-form-urlencoded")
+        |> Plug.Conn.put_req_header("x-csrf-token", meta(page.resp_body, "csrf-token"))
+        |> Sessions.call(Sessions.init([]))
+      end
+
+      assert post.(body).status == 200
+      unprotected = URI.encode_query(queue: "plug_pipeline", operation: "resume")
+      assert_raise Plug.CSRFProtection.InvalidCSRFTokenError, fn -> post.(unprotected) end
+    end
+
+    test "dashboard: leaves no token to the connection's next request" do
+      conn = Sessions.call(Plug.Test.conn(:get, "/unprotected"), Sessions.init([]))
+      assert meta(conn.resp_body, "host-token") != ""
+      protected = Sessions.call(Plug.Test.conn(:get, "/"), Sessions.init([]))
+      %{"_csrf_token" => state} = Plug.Conn.get_session(protected)
+      assert Plug.CSRFProtection.valid_state_and_csrf_token?(state, meta(protected.resp_body, "host-token"))
+    end
+
     test "behind a forward, paths are relative" do
       defmodule Forwarding do
         use Plug.Router

@@ -51,7 +51,7 @@ defmodule PaymentQueue.Dashboard.Page do
     {"cache-control", "no-store"}
   ]
 
-  @type values :: %{title: String.t(), token: String.t(), interval: String.t()}
+  @type values :: %{title: String.t(), token: String.t(), host_token: String.t(), interval: String.t()}
 
   @doc "Headers and body. The token is empty where nothing but looking is allowed."
   @spec render(values()) :: {[{String.t(), String.t()}], iodata()}

@@ -18,6 +18,9 @@ defmodule PaymentQueue.Plug.Dashboard do
       pause, resume and scale queues and put dead letters back: `true`, or `{:ok, who}`, which names the user in the log.
       Anything else means looking only, as it does without this option.
 
+  The plug has its own protection against forged requests, and brings the token that Phoenix's `:protect_from_forgery`
+  (`Plug.CSRFProtection`) wants where that stands before it.
+
   > #### Behind your authentication {: .warning}
   >
   > The plug shows the page to everybody who reaches it: put it where only those come who may see your queues.
@@ -51,6 +54,8 @@ defmodule PaymentQueue.Plug.Dashboard do
 
   defp answer(conn, path, config) do
     {conn, params} = params(conn)
+    who = who(config.authorize, conn)
+    host_token = if path == [] and who != false, do: host_token(conn)
 
     request = %{
       method: conn.method,
@@ -58,17 +63,26 @@ defmodule PaymentQueue.Plug.Dashboard do
       params: params,
       headers: Map.new(Dashboard.request_headers(), &{&1, conn |> Plug.Conn.get_req_header(&1) |> List.first()}),
       base: "/" <> Enum.join(conn.script_name ++ config.path, "/"),
-      secure: conn.scheme == :https
+      secure: conn.scheme == :https,
+      host_token: host_token || ""
     }
 
-    case Dashboard.respond(config, request, who(config.authorize, conn)) do
+    case Dashboard.respond(config, request, who) do
       {:ok, status, headers, body} ->
-        conn |> put_headers(headers) |> Plug.Conn.send_resp(status, body)
+        conn = conn |> put_headers(headers) |> Plug.Conn.send_resp(status, body)
+        # It is kept in this process, where the connection's next request, of another session perhaps, would find it.
+        if host_token, do: Plug.CSRFProtection.delete_csrf_token()
+        conn
 
       {:events, headers, stream} ->
         conn |> put_headers(headers) |> Plug.Conn.send_chunked(200) |> stream(stream, config)
     end
   end
+
+  # A pipeline with Plug.CSRFProtection (Phoenix's `:browser`) lets no POST through without a token of its own. That plug needs
+  # the session, so where none was fetched it does not stand.
+  defp host_token(%{private: %{plug_session_fetch: :done}}), do: Plug.CSRFProtection.get_csrf_token()
+  defp host_token(_conn), do: nil
 
   # The host may have parsed the body already, or not yet.
   defp params(%{method: "POST", body_params: %{__struct__: Plug.Conn.Unfetched}} = conn) do

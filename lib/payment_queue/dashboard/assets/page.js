@@ -5,6 +5,7 @@ const byId = (id) => document.getElementById(id);
 const set = (id, text) => { const element = byId(id); if (element.textContent !== text) element.textContent = text; };
 
 const TOKEN = meta("csrf-token");
+const HOST_TOKEN = meta("host-token");
 const INTERVAL_S = Number(meta("interval")) / 1000;
 const BASE = location.pathname.replace(/\/+$/, "");
 // A page that nobody sees asks for nothing; but going to another tab for a moment leaves no gap.
@@ -32,8 +33,9 @@ function percentiles(times) {
 
 function connect(queue) {
   source?.close();
-  const query = queue ? `?${new URLSearchParams({ queue })}` : "";
-  const mine = (source = new EventSource(`${BASE}/events${query}`));
+  // A browser asks for a stream with a header that a Phoenix pipeline for pages refuses; this it believes instead.
+  const query = new URLSearchParams({ _format: "html", ...(queue && { queue }) });
+  const mine = (source = new EventSource(`${BASE}/events?${query}`));
   mine.onmessage = ({ data }) => { if (mine === source) receive(JSON.parse(data)); };
   mine.onerror = () => {
     if (mine !== source) return;
@@ -208,7 +210,7 @@ async function operate(operation, value = "") {
     const answer = await fetch(`${BASE}/operations`, {
       method: "POST",
       headers: { "x-csrf-token": TOKEN },
-      body: new URLSearchParams({ queue: shown, operation, value }),
+      body: new URLSearchParams({ queue: shown, operation, value, ...(HOST_TOKEN && { _csrf_token: HOST_TOKEN }) }),
     });
     const { message } = await answer.json().catch(() => ({ message: `the server answered ${answer.status}` }));
     result(message, answer.ok);
