@@ -35,6 +35,11 @@ defmodule PaymentQueue.Prometheus do
   | `payment_queue_memory_bytes` | gauge | memory that the queue uses |
   | `payment_queue_capacity_items`, `payment_queue_capacity_bytes` | gauge | the bounds in force |
   | `payment_queue_state` | gauge | 1 for the present `state` (`running`, `paused`, `closed`), 0 for the others |
+  | `payment_queue_storage_commits_total` | counter | of a durable queue: groups written to its disk |
+  | `payment_queue_storage_up` | gauge | of a durable queue: 1, or 0 while its disk fails and nothing is accepted |
+  | `payment_queue_storage_unwritten_steps` | gauge | of a durable queue: steps of items that are not yet written |
+  | `payment_queue_storage_lag_seconds` | gauge | of a durable queue: for how long the oldest of them has waited |
+  | `payment_queue_storage_bytes` | gauge | of a durable queue: bytes of its files |
   | `payment_queue_connected` | gauge | of a queue in NATS: whether its servers answer |
   | `payment_queue_wait_seconds` | histogram | from acceptance to the first delivery |
   | `payment_queue_handler_seconds` | histogram | from a delivery to the end of its lease, however it ended |
@@ -61,7 +66,8 @@ defmodule PaymentQueue.Prometheus do
     rejected_full: "Items refused for want of room.",
     dead_dropped: "Dead letters dropped for newer ones.",
     duplicates: "Items refused because their key was taken.",
-    purged: "Items removed by a purge."
+    purged: "Items removed by a purge.",
+    storage_commits: "Groups written to the disk of a durable queue."
   ]
 
   @gauges [
@@ -77,6 +83,10 @@ defmodule PaymentQueue.Prometheus do
     {"memory_bytes", :memory, "Memory that the queue uses."},
     {"capacity_items", :capacity, "Most items that may wait."},
     {"capacity_bytes", :max_bytes, "Most bytes of payload that may wait."},
+    {"storage_up", :storage_up, "Whether the disk of a durable queue takes what is written to it."},
+    {"storage_unwritten_steps", :storage_unwritten, "Steps of items of a durable queue that are not yet written."},
+    {"storage_lag_seconds", :storage_lag, "Time for which the oldest of these has waited."},
+    {"storage_bytes", :storage_bytes, "Bytes of the files of a durable queue."},
     {"connected", :connected, "Whether the servers of a queue in NATS answer."}
   ]
 
@@ -119,11 +129,25 @@ defmodule PaymentQueue.Prometheus do
 
   defp read(queue) do
     with %{} = info <- Native.info(queue), {waits, holds} <- Native.histograms(queue) do
+      info = Map.merge(info, queue |> Native.storage() |> storage())
       [%{label: label(queue), info: info, waits: waits, holds: holds}]
     else
       {:error, :queue_unavailable} -> read_far(queue)
     end
   end
+
+  defp storage(%{state: state} = storage) do
+    %{
+      storage_up: if(state == :ok, do: 1, else: 0),
+      storage_unwritten: storage.unwritten,
+      storage_lag: storage.lag_ms / 1_000,
+      storage_bytes: storage.disk_bytes,
+      storage_commits: storage.commits
+    }
+  end
+
+  # Its items are in memory only.
+  defp storage(_), do: %{}
 
   defp read_far(queue) do
     for %{connected: connected} = info <- [Nats.report(queue)],

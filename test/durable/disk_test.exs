@@ -53,6 +53,8 @@ defmodule PaymentQueue.Durable.DiskTest do
       assert detail =~ "No space left"
       assert {503, _headers, body} = PaymentQueue.Health.response(queue: queue)
       assert IO.iodata_to_binary(body) =~ ~s("reason":"storage")
+      metrics = IO.iodata_to_binary(PaymentQueue.Prometheus.text(queues: [queue]))
+      assert metrics =~ ~s(payment_queue_storage_up{queue="#{queue}"} 0\n)
       # What was refused takes up no room, and workers go on.
       assert info.queue_size == 3 + length(accepted)
       assert {:ok, :a, lease} = PaymentQueue.take(queue: queue)

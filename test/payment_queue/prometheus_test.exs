@@ -74,6 +74,19 @@ defmodule PaymentQueue.PrometheusTest do
     end
   end
 
+  test "a durable queue's disk: what info says, and nothing of it for a queue in memory" do
+    {durable, plain} = {queue!(durability: :sync, dir: scratch_dir()), queue!(durability: :none, dir: nil)}
+    {:ok, 3} = PaymentQueue.enqueue_many([1, 2, 3], queue: durable)
+    :ok = PaymentQueue.flush(durable)
+    samples = samples(text([durable, plain]))
+    %{storage: storage} = PaymentQueue.info(durable)
+    value = &Map.fetch!(samples, ~s(payment_queue_storage_#{&1}{queue="#{durable}"}))
+    assert {value.("up"), value.("unwritten_steps"), value.("lag_seconds")} == {1, 0, 0}
+    assert value.("commits_total") == storage.commits and storage.commits > 0
+    assert value.("bytes") > 0
+    refute Enum.any?(samples, fn {sample, _} -> sample =~ "storage" and sample =~ ~s("#{plain}") end)
+  end
+
   test "several queues stand together under each metric" do
     queues = [queue!(), queue!()]
     text = text(queues)
