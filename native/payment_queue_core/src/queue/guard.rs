@@ -265,3 +265,114 @@ impl<T: Clone + PartialEq> Drop for Unserved<'_, T> {
         self.queue.agenda.job(Job::HandOver { queue: self.queue.index });
     }
 }
+
+/// Whoever waits is not forgotten: what the guards leave behind is handed over by the background thread.
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::agenda::Agenda;
+    use crate::item::Payload;
+    use crate::queue::{Event, How, Park};
+    use crate::{Lease, Settings};
+
+    /// With a parked taker, and one who waits for the queue to be idle.
+    struct Waiting {
+        queue: Queue<u8>,
+        agenda: Arc<Agenda>,
+    }
+
+    impl Waiting {
+        fn new(before: impl FnOnce(&Queue<u8>)) -> Self {
+            let agenda = Arc::new(Agenda::new());
+            let queue = Queue::new(0, Settings::default(), agenda.clone());
+            before(&queue);
+            let place = queue.register(1);
+            assert!(matches!(queue.park(place, &1, &mut Vec::new()), Park::Parked(_, wakes) if wakes.is_empty()));
+            Self { queue, agenda }
+        }
+
+        /// Room that somebody reserved for an item of four bytes.
+        fn reserve(&self) {
+            let _ = self.queue.reserve_room(4, 0).unwrap();
+        }
+
+        fn told(&self) -> Vec<Event> {
+            let jobs = std::iter::from_fn(|| self.agenda.try_next(0));
+            jobs.filter(|job| matches!(job, Job::HandOver { queue: 0 }))
+                .flat_map(|_| self.queue.wakes())
+                .map(|(_, event)| event)
+                .collect()
+        }
+
+        fn delivered(&self) -> Vec<u8> {
+            let told = self.told();
+            let [Event::Delivered { lease, .. }] = told[..] else { panic!("one delivery, not {told:?}") };
+            self.payload(lease)
+        }
+
+        fn payload(&self, lease: Lease) -> Vec<u8> {
+            let mut payload = Vec::new();
+            self.queue.fetch(lease, &mut payload).unwrap();
+            payload
+        }
+    }
+
+    fn item(tag: u32) -> Item {
+        Item { facts: Facts { tag, attempts: 1, ..Facts::default() }, payload: Payload::Small(b"item".to_vec()) }
+    }
+
+    #[test]
+    fn behind_what_never_arrives_the_next_of_its_partition_goes() {
+        let mut tag = 0;
+        let waiting = Waiting::new(|queue| {
+            let mut tags = queue.tags.lock();
+            tag = tags.enter(None, Some(b"p"), || Ok(())).unwrap();
+            tags.partitions().join(tag);
+            drop(tags);
+            queue.enqueue_with(b"next", 0, How { partition: Some(b"p"), ..How::default() }).unwrap();
+        });
+        waiting.reserve();
+        drop(Arriving::new(&waiting.queue, tag, 4));
+        assert_eq!(waiting.delivered(), b"next");
+    }
+
+    #[test]
+    fn what_a_taker_drops_goes_to_another() {
+        let waiting = Waiting::new(|_| {});
+        waiting.reserve();
+        let next = Next { facts: item(0).facts, large: None };
+        drop(Between::new(&waiting.queue, &next, b"item"));
+        assert_eq!(waiting.delivered(), b"item");
+    }
+
+    #[test]
+    fn who_waits_for_the_last_item_to_end_is_told_when_it_is_given_up() {
+        type End = fn(&Queue<u8>);
+        let ends: [End; 2] = [
+            |queue| queue.give_up_on(item(0)),
+            |queue| {
+                drop(Homeless::new(queue, item(0)));
+                queue.room.release(1, 4);
+            },
+        ];
+        for end in ends {
+            let waiting = Waiting::new(|_| {});
+            waiting.reserve();
+            let token = waiting.queue.await_idle(2).expect("there is an item");
+            end(&waiting.queue);
+            assert_eq!(waiting.told(), [Event::Idle { token }]);
+            assert_eq!(waiting.queue.info().dead, 1);
+        }
+    }
+
+    #[test]
+    fn who_could_not_be_served_is_served_later() {
+        let waiting = Waiting::new(|_| {});
+        waiting.queue.pause();
+        waiting.queue.enqueue(b"item", 0).unwrap();
+        waiting.queue.limits.gate.store(0, Ordering::SeqCst);
+        let (token, waiter, _) = waiting.queue.waiters.pair(|| Some(())).unwrap();
+        drop(Unserved::new(&waiting.queue, token, waiter));
+        assert_eq!(waiting.delivered(), b"item");
+    }
+}
