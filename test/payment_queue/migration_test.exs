@@ -112,6 +112,43 @@ defmodule PaymentQueue.MigrationTest do
       assert Enum.at(shares, 2) == Enum.at(shares, 3)
     end
 
+    test "a share ends exactly where it says" do
+      %{name: name} = migration = migration!(OldQueue.baseline!())
+      # The classes into which keys fall are hundredths of a percent, from 0 on.
+      key_of = fn class -> Enum.find(Stream.iterate(1, &(&1 + 1)), &(:erlang.phash2(&1, 10_000) == class)) end
+
+      for {percent, class, side} <- [
+            {0, 0, :legacy},
+            {0.01, 0, :native},
+            {0.01, 1, :legacy},
+            {99.99, 9_998, :native},
+            {99.99, 9_999, :legacy},
+            {100, 9_999, :native}
+          ] do
+        :ok = Migration.set_mode({:percent, percent}, name: name)
+        before = Migration.report(name: name)
+        :ok = Migration.enqueue(:pay, name: name, key: key_of.(class))
+        assert Map.fetch!(Migration.report(name: name), side).calls == Map.fetch!(before, side).calls + 1
+      end
+
+      assert sizes(migration) == {3, 3}
+    end
+
+    test "a given key goes before the function, and a restart brings the function that it was given" do
+      [new, old] = for side <- [true, false], do: Enum.find(1..1_000, &(:erlang.phash2(&1, 10_000) < 5_000 == side))
+      legacy = OldQueue.baseline!()
+      %{name: name, queue: queue} = migration = migration!(legacy, key: fn _ -> old end, mode: {:percent, 50})
+      :ok = Migration.enqueue(:pay, name: name)
+      assert sizes(migration) == {1, 0}
+      :ok = Migration.enqueue(:pay, name: name, key: new)
+      assert sizes(migration) == {1, 1}
+      stop_supervised!(name)
+      migration!(legacy, name: name, queue: queue, key: fn _ -> new end)
+      assert Migration.mode(name: name) == {:percent, 50}
+      :ok = Migration.enqueue(:pay, name: name)
+      assert sizes(migration) == {1, 2}
+    end
+
     test "without a key the payload is the key" do
       %{name: name} = migration = migration!(OldQueue.baseline!())
       :ok = Migration.set_mode({:percent, 50}, name: name)
@@ -292,6 +329,17 @@ defmodule PaymentQueue.MigrationTest do
 
       :ok = Migration.set_mode(:legacy, name: name)
       assert Migration.report(name: name, since: :mode).native.calls == 0
+
+      :ok = Migration.set_mode(:shadow, name: name)
+      :ok = Migration.enqueue(:pay, name: name)
+      # Until the clock of the report, in milliseconds, has moved on.
+      start = Migration.report(name: name).at
+      eventually(fn -> DateTime.compare(Migration.report(name: name).at, start) == :gt end)
+      :ok = Migration.set_mode(:legacy, name: name)
+      since = Migration.report(name: name, since: :mode)
+      assert DateTime.compare(since.since, start) == :gt
+      assert since.agreement == %{both_accepted: 0, only_legacy: 0, only_native: 0, neither: 0}
+      assert Migration.report(name: name).agreement.both_accepted == 1
       assert_raise ArgumentError, ~r/invalid value for :since/, fn -> Migration.report(name: name, since: :ever) end
     end
 
