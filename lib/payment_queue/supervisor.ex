@@ -85,8 +85,12 @@ defmodule PaymentQueue.Supervisor do
 
   # By way of the supervisor rather than by names of their own: after a kill of the tree, its workers may still be
   # finishing, and must not stand in the way of the new tree.
-  defp child(queue, module) do
-    with pid when is_pid(pid) <- Process.whereis(name(queue)) do
+  defp child(queue, module), do: child_of(name(queue), module)
+
+  @doc "The child of a supervisor that is this module, or nil if there is none."
+  @spec child_of(atom(), module()) :: pid() | nil
+  def child_of(supervisor, module) do
+    with pid when is_pid(pid) <- Process.whereis(supervisor) do
       Enum.find_value(Supervisor.which_children(pid), fn
         {^module, child, _, _} when is_pid(child) -> child
         _ -> nil

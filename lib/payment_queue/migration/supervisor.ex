@@ -42,17 +42,7 @@ defmodule PaymentQueue.Migration.Supervisor do
 
   @doc "The drainer of a migration, or nil if none is running."
   @spec drainer(atom()) :: pid() | nil
-  def drainer(name) do
-    with pid when is_pid(pid) <- Process.whereis(name(name)) do
-      Enum.find_value(Supervisor.which_children(pid), fn
-        {Drainer, child, _, _} when is_pid(child) -> child
-        _ -> nil
-      end)
-    end
-  catch
-    # The tree is going down.
-    :exit, _ -> nil
-  end
+  def drainer(name), do: PaymentQueue.Supervisor.child_of(name(name), Drainer)
 
   @doc "Makes sure that the shadow queue runs."
   @spec start_shadow(Route.t()) :: :ok | {:error, term()}
