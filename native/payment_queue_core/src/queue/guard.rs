@@ -293,7 +293,7 @@ mod tests {
 
         /// Room that somebody reserved for an item of four bytes.
         fn reserve(&self) {
-            let _ = self.queue.reserve_room(4, 0).unwrap();
+            let _ = self.queue.reserve_room(4, 0, How::default()).unwrap();
         }
 
         fn told(&self) -> Vec<Event> {
