@@ -72,6 +72,9 @@ describe("somebody who may operate the queues", () => {
     assert.deepEqual([...reasons].sort(), [":account_closed", ":unknown_iban", '{:declined, "no funds", 51}']);
     assert.ok(await page.locator("#payload-column").isHidden());
     await screenshot(page, "dead-letters");
+    await page.setViewportSize({ width: 360, height: 740 });
+    assert.equal(await page.locator("#dead-scroll").evaluate((box) => box.scrollWidth - box.clientWidth), 0, "whole on a phone");
+    await screenshot(page, "dead-letters-phone");
   });
 
   test("pauses and resumes", async () => {
@@ -167,6 +170,11 @@ describe("somebody who may operate the queues", () => {
     const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     assert.equal(overflow, 0, "no scrolling sideways");
     await screenshot(page, "phone");
+  });
+
+  test("shows a queue whatever stands in the address", async () => {
+    await show("%");
+    assert.equal(await text(page, "#name"), QUEUES[0]);
   });
 
   test("is refused without the page's token, or with another browser's", async () => {

@@ -243,7 +243,11 @@ byId("confirm").addEventListener("close", () => { if (byId("confirm").returnValu
 
 // --- start ---------------------------------------------------------------------------------------------------------
 
-const wanted = () => decodeURIComponent(location.hash.slice(1)) || null;
+const wanted = () => {
+  const name = location.hash.slice(1);
+  // Somebody may have typed it.
+  try { return decodeURIComponent(name) || null; } catch { return name; }
+};
 byId("charts").append(...charts.map((chart) => chart.figure));
 byId("mode").hidden = TOKEN !== "";
 window.addEventListener("hashchange", () => { byId("result").hidden = true; connect(wanted()); });
