@@ -62,13 +62,19 @@ defmodule PaymentQueue.Top do
     loop(config, look, left)
   end
 
-  defp draw(look, before, %{ansi: true}) do
-    lines = look |> Text.render(before) |> Enum.map(&[&1, "\e[K\n"])
+  defp draw(look, before, %{ansi: true} = config) do
+    lines = look |> lines(before, config) |> Enum.map(&[&1, "\e[K\n"])
     # What is longer from the look before is below.
     [IO.ANSI.home(), lines, "\e[J"]
   end
 
-  defp draw(look, before, _plain), do: [look |> Text.render(before) |> Enum.map(&[strip(&1), ?\n]), ?\n]
+  defp draw(look, before, config), do: [look |> lines(before, config) |> Enum.map(&[strip(&1), ?\n]), ?\n]
+
+  # It may come yet.
+  defp lines(%{shown: nil} = look, before, %{queue: asked}) when asked != nil,
+    do: Text.render(look, before) ++ ["", "No queue is called #{asked} there."]
+
+  defp lines(look, before, _config), do: Text.render(look, before)
 
   defp strip(line), do: line |> IO.iodata_to_binary() |> String.replace(~r/\e\[[0-9;]*m/, "")
 

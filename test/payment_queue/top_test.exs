@@ -35,6 +35,18 @@ defmodule PaymentQueue.TopTest do
     assert show(count: 1, queue: queue) =~ "1 kept, 0 dropped"
   end
 
+  test "says so when there is no such queue" do
+    assert show(count: 1, queue: "never_started") =~ "No queue is called never_started there.\n"
+    refute show(count: 1) =~ "No queue is called"
+  end
+
+  test "a name stays on its line, and gives the terminal no orders" do
+    queue!(name: :"#{new_name()}\n\e[2J odd")
+    text = show(count: 1)
+    assert text =~ "??[2J odd"
+    refute text =~ "\e"
+  end
+
   test "rates and percentiles are of the time between two looks" do
     queue = queue!()
     before = Top.collect(nil)

@@ -43,8 +43,7 @@ defmodule PaymentQueue.Top.Text do
   defp table([]), do: ["No queue has been started there yet."]
 
   defp table(changes) do
-    width =
-      changes |> Enum.map(fn {%{queue: queue}, _} -> String.length(Snapshot.label(queue)) end) |> Enum.max() |> max(5)
+    width = changes |> Enum.map(fn {%{queue: queue}, _} -> String.length(name(queue)) end) |> Enum.max() |> max(5)
 
     titles = Enum.map(@columns, fn {title, width, side} -> [?\s, pad(title, width, side)] end)
     [bold([pad("QUEUE", width, :left), titles]) | Enum.map(changes, &row(&1, width))]
@@ -71,7 +70,7 @@ defmodule PaymentQueue.Top.Text do
         [?\s, cell |> pad(width, side) |> colour(title, cell)]
       end)
 
-    [pad(Snapshot.label(queue), width, :left), cells]
+    [pad(name(queue), width, :left), cells]
   end
 
   defp detail(%{shown: nil}, _changes), do: []
@@ -79,7 +78,7 @@ defmodule PaymentQueue.Top.Text do
   defp detail(%{shown: shown, dead: dead}, changes) do
     {%{info: info}, change} = Enum.find(changes, fn {snapshot, _} -> snapshot.queue == shown end)
 
-    ["", bold(Snapshot.label(shown))] ++
+    ["", bold(name(shown))] ++
       Enum.map(facts(info, change), fn {name, fact} -> ["  ", pad(name, 10, :left), fact] end) ++
       Enum.map(dead, fn letter ->
         "             #{DateTime.truncate(letter.died_at, :second)}  attempts #{letter.attempts}  #{letter.reason}"
@@ -105,6 +104,9 @@ defmodule PaymentQueue.Top.Text do
 
   defp times(us),
     do: "median #{duration(us.p50)}, 90% #{duration(us.p90)}, 99% #{duration(us.p99)}, longest #{duration(us.max)}"
+
+  # On one line, whatever is in it, and no orders to the terminal.
+  defp name(queue), do: queue |> Snapshot.label() |> String.replace(~r/[[:cntrl:]]/u, "?")
 
   # --- numbers ---------------------------------------------------------------------------------------------------------
 
