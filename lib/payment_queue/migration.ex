@@ -62,6 +62,8 @@ defmodule PaymentQueue.Migration do
   A shutdown, a crash or a kill of the migration's processes does not open it: the process that holds the item is reached by none
   of these, and ends when the item has a place. Whoever seeks that unregistered process out and kills it opens the window too. And if
   it is killed just after an item that had waited in hand was accepted, that item is there twice: delivery is at least once.
+  So it may be when an item has to go back and the old queue's `enqueue/1` neither takes nor refuses it but exits, as a call does
+  that waited too long: the item may be there already, and is put into the new queue as well rather than lost.
 
       iex> {:ok, _} = PaymentQueue.start_link(name: :docs_migration)
       iex> {:ok, _} = PaymentQueue.Migration.start_link(name: :docs_migration, queue: :docs_migration, legacy: DocsOldQueue)

@@ -111,6 +111,18 @@ defmodule PaymentQueue.Migration.AdapterTest do
       assert GenServer.call(Server, :size) == 3
     end
 
+    # Longer than GenServer.call/2 waits: a reply that comes later than that would be read by nobody.
+    @tag :long
+    test "taking waits for a process that is busy" do
+      server = start_supervised!(Server)
+      :ok = Cast.enqueue(:pay)
+      :ok = :sys.suspend(server)
+      take = Task.async(fn -> Cast.take() end)
+      let_pass(6_000)
+      :ok = :sys.resume(server)
+      assert Task.await(take) == {:ok, :pay}
+    end
+
     test "functions can be overridden" do
       start_supervised!(Server)
       assert Call.stats() == %{queue_size: 0, in_flight: 3}

@@ -92,27 +92,29 @@ defmodule PaymentQueue.Migration.DrainerTest do
 
     test "all who call get the one drain's answer, and it goes on without them" do
       migration = migration!(OldQueue.asking!())
-      first = drain(migration)
+      [first, second, third] = drains = for _ <- 1..3, do: drain(migration)
       assert_receive {:legacy, pid, :take}
-      second = drain(migration)
+      eventually(fn -> length(:sys.get_state(drainer(migration.name)).callers) == length(drains) end)
       OldQueue.answer(pid, {:ok, 1})
       Task.shutdown(first, :brutal_kill)
       assert_receive {:legacy, ^pid, :take}
       OldQueue.answer(pid, :empty)
-      # Either it joined, or it came too late and began another.
-      answer =
-        receive do
-          {:legacy, other, :take} ->
-            OldQueue.answer(other, :empty)
-            Task.await(second)
-
-          {ref, answer} when ref == second.ref ->
-            answer
-        end
-
-      assert {:ok, n} = answer
-      assert n in 0..1
+      assert Task.await_many([second, third]) == [{:ok, 1}, {:ok, 1}]
       assert take_all(migration.queue) == [1]
+    end
+
+    test "a drain that waits for room does not spin, and the report shows what it has in hand" do
+      %{name: name, mover: mover} = migration = with_item_in_hand(:pay)
+      assert growth([mover], 200) < 100_000
+      report = Task.async(fn -> Migration.report(name: name) end)
+      assert_receive {:legacy, pid, :stats}
+      OldQueue.answer(pid, 0)
+      assert Task.await(report).in_hand == 1
+      assert {:ok, :other, _} = PaymentQueue.dequeue(queue: migration.queue)
+      assert {:ok, :pay, _} = PaymentQueue.dequeue(queue: migration.queue, timeout: 5_000)
+      assert_receive {:legacy, ^mover, :take}
+      OldQueue.answer(mover, :empty)
+      assert Task.await(migration.drain) == {:ok, 1}
     end
   end
 
@@ -202,6 +204,24 @@ defmodule PaymentQueue.Migration.DrainerTest do
         eventually(fn -> not Process.alive?(mover) end)
         refute_received {:legacy, _, _}
       end
+    end
+
+    test "is inherited when it gets there after the next drainer has started" do
+      %{name: name, queue: queue} = migration = migration!(OldQueue.asking!(), capacity: 1)
+      drain = drain(migration)
+      assert_receive {:legacy, mover, :take}
+      first = drainer(name)
+      kill(first)
+      assert Task.await(drain) == {:error, :stopped, 0}
+      eventually(fn -> drainer(name) not in [nil, first] end)
+      # By then it has looked and found nothing.
+      assert :sys.get_state(drainer(name)).mover == nil
+      :ok = PaymentQueue.enqueue(:other, queue: queue)
+      OldQueue.answer(mover, {:ok, :pay})
+      assert_receive {:legacy, pid, {:enqueue, :pay}}
+      OldQueue.answer(pid, :ok)
+      eventually(fn -> in_hand(name) == 0 end)
+      assert take_all(queue) == [:other]
     end
 
     test "a kill of all there is costs the application above one restart, not itself" do
