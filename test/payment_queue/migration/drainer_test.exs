@@ -301,7 +301,7 @@ defmodule PaymentQueue.Migration.DrainerTest do
       :ok = PaymentQueue.enqueue(:enough, queue: queue)
       counts = consumer |> Task.await() |> Enum.frequencies()
 
-      assert kills > 5
+      assert kills > 0
       assert map_size(counts) == 20_000
       assert Enum.all?(counts, fn {_, times} -> times == 1 end)
       assert in_hand(name) == 0
