@@ -15,6 +15,7 @@
 
 mod enqueue;
 mod guard;
+mod how_bytes;
 mod inspect;
 mod next;
 mod operate;

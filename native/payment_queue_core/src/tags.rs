@@ -134,14 +134,14 @@ impl Tags {
     }
 
     /// The item may yet be given up.
-    pub(crate) fn is_undecided(&mut self, tag: u32) {
+    pub(crate) fn mark_undecided(&mut self, tag: u32) {
         if self.keyed.contains_key(&tag) {
             self.undecided.insert(tag);
         }
     }
 
     /// The item is accepted.
-    pub(crate) fn is_decided(&mut self, tag: u32) {
+    pub(crate) fn mark_decided(&mut self, tag: u32) {
         self.undecided.remove(&tag);
     }
 
@@ -260,7 +260,7 @@ mod tests {
     fn an_item_that_is_given_up_leaves_nothing_undecided() {
         let mut tags = Tags { unique_for: Some(0), ..Tags::default() };
         let tag = tags.enter(Some(b"k"), None, || Ok(())).unwrap();
-        tags.is_undecided(tag);
+        tags.mark_undecided(tag);
         assert_eq!(tags.enter(Some(b"k"), None, || Ok(())), Err(Refusal::Undecided));
         tags.leave(tag, End::Removed);
         assert!(tags.undecided.is_empty() && tags.keyed.is_empty());

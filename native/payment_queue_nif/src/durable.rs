@@ -5,7 +5,6 @@
 //! the item is.
 
 mod enqueue;
-mod extra;
 mod journal;
 mod open;
 pub(crate) mod payload;

@@ -22,7 +22,7 @@ pub use directory::{FORMAT, Place};
 pub use engine::Engine;
 pub use error::{Reason, StorageError};
 pub use external::atoms;
-pub use record::{Accepted, ID_BYTES, Record};
+pub use record::{Accepted, ID_BYTES, Record, id_of};
 pub use recovery::{Recovered, Where};
 pub use status::Status;
 pub use storage::{Keys, Row, Rows, Storage};

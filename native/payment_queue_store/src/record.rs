@@ -166,7 +166,12 @@ pub(crate) fn read(id: u64, value: &[u8]) -> Result<Accepted<'_>, StorageError> 
 }
 
 /// The number that stands before a payload in memory.
-pub(crate) fn id_of(body: &[u8]) -> Option<u64> {
+///
+/// ```
+/// assert_eq!(payment_queue_store::id_of(b"\0\0\0\0\0\0\0\x07pay 10"), Some(7));
+/// assert_eq!(payment_queue_store::id_of(b"short"), None);
+/// ```
+pub fn id_of(body: &[u8]) -> Option<u64> {
     body.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 

@@ -270,14 +270,14 @@ impl<T> Store<T> {
     /// # let base = tempfile::tempdir().unwrap();
     /// let opening = Opening::new(base.path(), "q").unwrap();
     /// let store = opening.start(Durability::Async, Limits::default(), |(), _, _| {});
-    /// store.keep_key(7, b"payment 7", u64::MAX);
+    /// store.keep_key(7, b"payment 7".to_vec(), u64::MAX);
     /// drop(store);
     /// let mut keys = Vec::new();
     /// Opening::new(base.path(), "q").unwrap().recover_keys(&mut |until, key| keys.push((until, key.to_vec()))).unwrap();
     /// assert_eq!(keys, [(u64::MAX, b"payment 7".to_vec())]);
     /// ```
-    pub fn keep_key(&self, id: u64, key: &[u8], until_unix_ms: u64) {
-        self.shared.inbox.keep_key(KeptKey { until_unix_ms, id, key: key.to_vec() });
+    pub fn keep_key(&self, id: u64, key: Vec<u8>, until_unix_ms: u64) {
+        self.shared.inbox.keep_key(KeptKey { until_unix_ms, id, key });
     }
 
     /// [`change`](Self::change) for an item as the queue keeps it, number first.

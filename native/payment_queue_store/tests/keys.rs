@@ -73,10 +73,10 @@ fn keys_stay_when_their_items_are_gone_and_go_when_their_time_is_over() {
     let far = now_ms() + 3_600_000;
     // More than are forgotten in one go.
     for n in 0..2_500u64 {
-        store.keep_key(n, &n.to_be_bytes(), now_ms());
+        store.keep_key(n, n.to_be_bytes().to_vec(), now_ms());
     }
     for id in [1, 2] {
-        store.keep_key(id, &[id as u8], far);
+        store.keep_key(id, vec![id as u8], far);
         store.change(id, Change::Removed);
     }
     let _ = store.append(Record::new(0, &[], b"waits"));

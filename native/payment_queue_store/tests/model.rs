@@ -182,7 +182,7 @@ fn run(steps: Vec<Step>, durability: Durability) {
             Step::SettleKeyed(n, key) => {
                 let Some(id) = model.keys().nth(n % model.len().max(1)).copied() else { continue };
                 let until = u64::MAX - u64::from(key);
-                store.keep_key(id, &[key], until);
+                store.keep_key(id, vec![key], until);
                 store.change(id, Change::Removed);
                 model.remove(&id);
                 keys.push((until, vec![key]));

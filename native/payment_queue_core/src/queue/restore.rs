@@ -121,7 +121,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         if bytes.saturating_sub(own as u64) > self.limits.max_payload_bytes.load(Ordering::Relaxed) {
             return Err(Refusal::TooLarge);
         }
-        let tag = self.enter(how, || self.admit_bytes(bytes), Tags::is_undecided)?;
+        let tag = self.enter(how, || self.admit_bytes(bytes), Tags::mark_undecided)?;
         Ok(Reservation { bytes, tag, priority: how.priority, delay_ms: how.delay_ms })
     }
 
@@ -162,7 +162,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         assert_eq!(bytes, payload.len() as u64, "another payload than the one that was reserved for");
         if tag != 0 {
             let mut tags = self.tags.lock();
-            tags.is_decided(tag);
+            tags.mark_decided(tag);
             if delay_ms == 0 {
                 tags.partitions().join(tag);
             }

@@ -4,7 +4,7 @@
 //! `{:payment_queue, :stored, token, answer}`; the store's thread lets the items in, in the order in which it wrote them.
 
 use super::payload::{self, DURABLE};
-use super::{Durable, Ticket, extra, waiting};
+use super::{Durable, Ticket, waiting};
 use crate::enqueue::{self as memory, Slice};
 use crate::{atoms, wake};
 use payment_queue_core::{How, Refusal, Reservation};
@@ -88,7 +88,7 @@ impl Durable {
     }
 
     fn enqueue(&self, env: Env, payload: &[u8], format: u8, how: How<'_>) -> Outcome {
-        let Some(extra) = extra::encode(how) else { return Outcome::Refused(Refusal::TooLarge) };
+        let Some(extra) = how.to_bytes() else { return Outcome::Refused(Refusal::TooLarge) };
         let reservation = match self.reserve(payload, how) {
             Ok(reservation) => reservation,
             Err(Refusal::Undecided) => return self.wait_for_other(env),

@@ -2,7 +2,7 @@
 
 use super::{Durable, Early, Ticket};
 use payment_queue_core::{Fate, Journal};
-use payment_queue_store::{Change, Store};
+use payment_queue_store::{Change, Store, id_of};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(super) struct Notes(pub(super) &'static Durable);
@@ -55,14 +55,9 @@ impl Early {
     fn tell(self, store: &Store<Ticket>) {
         match self {
             Self::Change(id, change) => store.change(id, change),
-            Self::Key(id, key, until_unix_ms) => store.keep_key(id, &key, until_unix_ms),
+            Self::Key(id, key, until_unix_ms) => store.keep_key(id, key, until_unix_ms),
         }
     }
-}
-
-/// The number before the payload.
-fn id_of(item: &[u8]) -> Option<u64> {
-    item.first_chunk().map(|id| u64::from_be_bytes(*id))
 }
 
 fn change(fate: Fate<'_>) -> Change {

@@ -1,7 +1,7 @@
 //! Opening the directory of a queue and bringing back what is in it, on a thread of its own: it may take seconds.
 
 use super::journal::{Notes, unix_ms};
-use super::{DURABLES, Durable, extra, waiting};
+use super::{DURABLES, Durable, waiting};
 use crate::custody::Owner;
 use crate::queues;
 use crate::settings::SettingsTerm;
@@ -122,7 +122,7 @@ impl Order {
         let mut items = 0;
         let mut damaged = None;
         opening.recover(&mut |recovered| {
-            match extra::decode(recovered.item.extra) {
+            match How::from_bytes(recovered.item.extra) {
                 Some(how) => restore(queue, recovered, how),
                 None => damaged = Some(StorageError::new(Reason::Damaged, "what belongs to an item cannot be read")),
             }
